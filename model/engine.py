@@ -1,0 +1,93 @@
+"""The engine as the rest of the project sees it: a Protocol and how to get one.
+
+Implementations: `local.py` (in process, the default), `fake.py` (scripted, for tests).
+An engine is used by one thread at a time; only `CancelToken.cancel` may come from another.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any, Literal, Protocol, runtime_checkable
+
+from qcoder.model.request import GenerationRequest, GenerationStats, TokenOut
+
+if TYPE_CHECKING:
+    import torch
+
+    from qcoder.model.tokenizer import Tokenizer
+
+FimOrder = Literal["psm", "spm"]
+
+
+@dataclass(frozen=True, slots=True)
+class ModelInfo:
+    """What a loaded model is; `fim_order` says how fill-in-the-middle prompts are laid out."""
+
+    name: str
+    path: str
+    architecture: str
+    parameters: int
+    active_parameters: int
+    max_context: int
+    quantization: str
+    fim_order: FimOrder = "psm"
+    is_default: bool = False
+    manifest: dict[str, Any] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True)
+class EngineStats:
+    """Counters since loading; `last` belongs to the latest generation."""
+
+    requests: int = 0
+    prompt_tokens: int = 0
+    reused_tokens: int = 0
+    generated_tokens: int = 0
+    weight_bytes: int = 0
+    cache_bytes: int = 0
+    last: GenerationStats = GenerationStats()
+
+
+@runtime_checkable
+class Engine(Protocol):
+    """Anything that turns a `GenerationRequest` into tokens."""
+
+    @property
+    def tokenizer(self) -> Tokenizer:
+        """The model's tokenizer."""
+        ...
+
+    @property
+    def info(self) -> ModelInfo:
+        """What is loaded."""
+        ...
+
+    def generate(self, request: GenerationRequest) -> Iterator[TokenOut]:
+        """Stream tokens; the last one carries `finish`. Closing the iterator keeps the KV cache."""
+        ...
+
+    def logits(self, ids: list[int]) -> torch.Tensor:
+        """[len(ids), vocab] float32: one full forward pass without cache, for parity checks."""
+        ...
+
+    def stats(self) -> EngineStats:
+        """Counters since loading."""
+        ...
+
+    @staticmethod
+    def load(
+        path_or_name: str = "default",
+        device: str = "auto",
+        dtype: str | None = None,
+        quantize: str | None = None,
+        yarn_factor: float | None = None,
+        max_context: int | None = None,
+    ) -> Engine:
+        """Load a checkpoint folder, an imported model by name, or the shipped default model.
+
+        Raises `CheckpointError` with what is wrong, where, and what to do.
+        """
+        from qcoder.model.local import LocalEngine  # imports torch: only when a model is wanted
+
+        return LocalEngine.load(path_or_name, device, dtype, quantize, yarn_factor, max_context)
