@@ -5,7 +5,7 @@
 The run folder holds `checkpoint.pt` (written every five minutes and at the end, atomically) and
 `log.jsonl`. Started again with the same folder it goes on where it stopped. Progress is the share
 of `--hours` spent, summed over restarts: warm-up, then constant, then linear to zero (WSD), so a
-slow or busy machine still ends with a finished schedule. Rows get longer along the way: short rows
+slow or busy machine still ends with a finished schedule. SIGTERM saves and ends the run. Rows get longer along the way: short rows
 first, because attention is the dearest part of a step on a CPU.
 """
 
@@ -16,6 +16,7 @@ import json
 import math
 import os
 import queue
+import signal
 import threading
 import time
 from dataclasses import asdict
@@ -30,7 +31,7 @@ from qcoder.training.muon import Muon
 from qcoder.training.network import Network, NetworkConfig
 
 # Share of the time at which a phase begins: (share, row length, rows a micro-batch, micro-batches).
-PHASES = ((0.0, 256, 32, 1), (0.3, 512, 16, 1), (0.55, 512, 16, 2), (0.85, 1024, 8, 2))
+PHASES = ((0.0, 256, 32, 1), (0.15, 512, 16, 2), (0.8, 1024, 8, 2))
 WARMUP_STEPS, DECAY_FROM = 60, 0.65
 BALANCE_LOSS, BIAS_RATE = 0.01, 1e-3
 CHECKPOINT_SECONDS = 300
@@ -109,7 +110,9 @@ def train(args: argparse.Namespace) -> None:
     average = math.nan
     log = (args.run / "log.jsonl").open("a")
     last_save = last_time = time.monotonic()
-    while progress["seconds"] < planned:
+    stopping = threading.Event()
+    signal.signal(signal.SIGTERM, lambda *_: stopping.set())
+    while progress["seconds"] < planned and not stopping.is_set():
         share = progress["seconds"] / planned
         wanted = max(p for p in PHASES if p[0] <= share)
         if wanted != phase:
