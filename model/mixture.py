@@ -18,6 +18,7 @@ import numpy as np
 from numpy.typing import NDArray
 from safetensors.numpy import load_file
 
+from qcoder.model.engine import ModelInfo
 from qcoder.model.ngram import (
     MAX_LENGTH,
     CopyDistribution,
@@ -119,6 +120,11 @@ class Mixture:
                 tensors["out_bias"],
             )
         )
+
+    @staticmethod
+    def load_for(info: ModelInfo) -> Mixture | None:
+        """The mixture of a loaded model."""
+        return Mixture.load(Path(info.path))
 
     def start(self, prompt_ids: Sequence[int], tables: tuple[SuffixTable, ...]) -> MixtureState:
         """Begin a generation after `prompt_ids`."""

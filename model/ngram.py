@@ -21,7 +21,7 @@ MAX_LENGTH = 16
 """Longest suffix that is told apart, in tokens."""
 
 MIN_LENGTH = 2
-"""Shorter matches carry less than the network knows."""
+"""Matches of a single token count only when there is no longer one."""
 
 MATCH_LIMIT = 48
 """Occurrences looked at a step; the longest and latest come first."""
@@ -91,7 +91,8 @@ class SuffixTable:
             ranges.append((low, high))
         found: list[Match] = []
         inner: tuple[int, int] | None = None
-        for length in range(len(ranges), MIN_LENGTH - 1, -1):
+        shortest = MIN_LENGTH if len(ranges) >= MIN_LENGTH else 1
+        for length in range(len(ranges), shortest - 1, -1):
             low, high = ranges[length - 1]
             rows = _outside(low, high, inner, limit - len(found))
             found += [
@@ -124,19 +125,22 @@ def _outside(
 
 
 class LocalHistory:
-    """The token sequence so far, with an index of its bigrams; grows by `push`."""
+    """The token sequence so far, indexed by its last one and two tokens; grows by `push`."""
 
-    __slots__ = ("_bigrams", "ids")
+    __slots__ = ("_bigrams", "_unigrams", "ids")
 
     def __init__(self, ids: Sequence[int] = ()) -> None:
         self.ids: list[int] = []
         self._bigrams: dict[tuple[int, int], list[int]] = {}
+        self._unigrams: dict[int, list[int]] = {}
         for token in ids:
             self.push(token)
 
     def push(self, token: int) -> None:
         """Append one token."""
         ids = self.ids
+        if ids:
+            self._unigrams.setdefault(ids[-1], []).append(len(ids))
         if len(ids) >= 2:
             self._bigrams.setdefault((ids[-2], ids[-1]), []).append(len(ids))
         ids.append(token)
@@ -144,13 +148,17 @@ class LocalHistory:
     def matches(self, limit: int = MATCH_LIMIT) -> list[Match]:
         """Earlier occurrences of the sequence's own longest suffixes, longest and latest first."""
         ids = self.ids
-        if len(ids) < 2:
+        if not ids:
             return []
+        positions, known = self._bigrams.get((ids[-2], ids[-1])) if len(ids) > 1 else None, 2
+        if positions is None:
+            positions, known = self._unigrams.get(ids[-1], []), 1
         found = []
-        for position in reversed(self._bigrams.get((ids[-2], ids[-1]), ())[-limit:]):
-            length = MIN_LENGTH
+        for position in reversed(positions[-limit:]):
+            length = known
             while (
-                length < MAX_LENGTH
+                known > 1
+                and length < MAX_LENGTH
                 and position > length
                 and ids[position - length - 1] == ids[-length - 1]
             ):

@@ -27,11 +27,9 @@ def test_suffix_table_finds_the_same_matches_as_a_scan(size: int, alphabet: int)
     table = SuffixTable.build(ids)
     for _ in range(10):
         history = [rng.randrange(alphabet) for _ in range(rng.randint(0, 20))]
-        expected = sorted(
-            (-length, at)
-            for at in range(1, size)
-            if (length := longest_by_hand(ids, history, at)) >= 2
-        )
+        lengths = {at: longest_by_hand(ids, history, at) for at in range(1, size)}
+        shortest = 2 if max(lengths.values(), default=0) >= 2 else 1
+        expected = sorted((-n, at) for at, n in lengths.items() if n >= shortest)
         found = table.matches(history, limit=10_000)
         assert sorted((-m.length, m.position) for m in found) == expected
         assert all(m.next_id == ids[m.position] for m in found)
@@ -74,3 +72,8 @@ def test_distribution_sums_to_one_and_prefers_the_long_match() -> None:
 def test_no_match_gives_no_distribution() -> None:
     assert distribution([]) is None
     assert distribution(LocalHistory([1, 2, 3]).matches()) is None
+
+
+def test_single_token_matches_count_only_without_longer_ones() -> None:
+    assert [m.length for m in LocalHistory([5, 6, 7, 5, 8, 1, 5]).matches()] == [1, 1]
+    assert [m.length for m in LocalHistory([1, 5, 6, 7, 5, 8, 1, 5]).matches()] == [2]
