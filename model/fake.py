@@ -1,0 +1,119 @@
+"""A scripted engine and a byte tokenizer: everything but a model, for tests."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from qcoder.model.engine import EngineStats, ModelInfo
+from qcoder.model.request import FinishReason, GenerationRequest, GenerationStats, TokenOut
+from qcoder.model.stop import StopFilter, interrupted
+
+if TYPE_CHECKING:
+    import torch
+
+NAMES = (
+    "<|endoftext|>", "<|im_start|>", "<|im_end|>", "<|fim_prefix|>", "<|fim_middle|>",
+    "<|fim_suffix|>", "<|fim_pad|>", "<|repo_name|>", "<|file_sep|>",
+)  # fmt: skip
+
+
+@dataclass(frozen=True, slots=True)
+class ByteTokenizer:
+    """One token a UTF-8 byte (ids 0-255), special tokens behind."""
+
+    hash: str = "bytes"
+    vocab_size: int = 256 + len(NAMES)
+
+    @property
+    def special(self) -> Mapping[str, int]:
+        """Ids of the special tokens."""
+        return {name: 256 + i for i, name in enumerate(NAMES)}
+
+    @property
+    def eos_ids(self) -> frozenset[int]:
+        """All special tokens end a generation."""
+        return frozenset(range(256, 256 + len(NAMES)))
+
+    def encode(self, text: str) -> list[int]:
+        """Bytes of the text."""
+        return list(text.encode("utf-8", "replace"))
+
+    def decode(self, ids: Sequence[int]) -> str:
+        """Text of bytes; special tokens give nothing."""
+        return bytes(i for i in ids if i < 256).decode("utf-8", "replace")
+
+    def token_bytes(self, token_id: int) -> bytes:
+        """The byte, or nothing for a special token."""
+        return bytes([token_id]) if token_id < 256 else b""
+
+
+class FakeEngine:
+    """Emits scripted answers, a word a token, in the order of the requests (the last one repeats)."""
+
+    def __init__(
+        self,
+        script: Sequence[str] | Callable[[GenerationRequest], str],
+        tokenizer: ByteTokenizer | None = None,
+        max_context: int = 4096,
+        logprob: float = -0.1,
+    ) -> None:
+        self._script = script
+        self.tokenizer = tokenizer or ByteTokenizer()
+        self.info = ModelInfo(
+            "fake", "", "fake", 0, 0, max_context, "none", fim_order="spm", is_default=True
+        )
+        self.requests: list[GenerationRequest] = []
+        self._logprob = logprob
+        self._last = GenerationStats()
+
+    def _answer(self, request: GenerationRequest) -> str:
+        if callable(self._script):
+            return self._script(request)
+        return self._script[min(len(self.requests), len(self._script)) - 1] if self._script else ""
+
+    def generate(self, request: GenerationRequest) -> Iterator[TokenOut]:
+        """Stream the scripted answer; honours cancel, deadline, stop rules and max_tokens."""
+        self.requests.append(request)
+        stop = StopFilter(request.stop)
+        count = 0
+        for piece in pieces(self._answer(request)):
+            ended = interrupted(request)
+            if ended is not None:
+                yield TokenOut(-1, "", 0.0, "model", finish=ended)
+                return
+            count += 1
+            self._last = GenerationStats(len(request.prompt.ids), 0, count)
+            text = stop.push(piece)
+            finish = None
+            if stop.stopped:
+                finish = FinishReason.STOP
+            elif count >= request.max_tokens:
+                finish, text = FinishReason.LENGTH, text + stop.flush()
+            yield TokenOut(count, text, self._logprob, "model", finish=finish)
+            if finish:
+                return
+        yield TokenOut(-1, stop.flush(), self._logprob, "model", finish=FinishReason.STOP)
+
+    def logits(self, ids: list[int]) -> torch.Tensor:
+        """Flat logits."""
+        import torch
+
+        return torch.zeros(len(ids), self.tokenizer.vocab_size)
+
+    def stats(self) -> EngineStats:
+        """Counters."""
+        return EngineStats(requests=len(self.requests), last=self._last)
+
+
+def pieces(text: str) -> list[str]:
+    """Words with the blanks before them; line breaks apart."""
+    out: list[str] = []
+    for char in text:
+        starts_word = not char.isspace() and out and out[-1][-1:].isalnum() != char.isalnum()
+        if not out or starts_word or char == "\n" or out[-1].endswith("\n"):
+            out.append(char)
+        else:
+            out[-1] += char
+    return out

@@ -1,0 +1,112 @@
+"""Text to token ids and back, by a checkpoint's `tokenizer.json`.
+
+User text never becomes a special token: `encode` takes `<|fim_prefix|>` in a source file as the
+plain characters it is. Special ids are placed by the prompt builder alone, from `special`.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+from tokenizers import Tokenizer as Backend
+
+from qcoder.model.errors import CheckpointError
+
+STOP_NAMES = (
+    "<|endoftext|>",
+    "<|im_end|>",
+    "<|im_start|>",
+    "<|fim_prefix|>",
+    "<|fim_suffix|>",
+    "<|fim_middle|>",
+    "<|fim_pad|>",
+    "<|repo_name|>",
+    "<|file_sep|>",
+)
+"""Qwen's stop list for fill-in-the-middle."""
+
+
+class Tokenizer:
+    """A byte-level BPE tokenizer; immutable after loading."""
+
+    def __init__(self, backend: Backend, digest: str, eos_ids: Sequence[int] = ()) -> None:
+        backend.encode_special_tokens = True
+        self._backend = backend
+        self.hash = digest
+        self.vocab_size: int = backend.get_vocab_size(with_added_tokens=True)
+        added = backend.get_added_tokens_decoder()
+        self.special: Mapping[str, int] = {t.content: i for i, t in added.items() if t.special}
+        stops = {self.special[n] for n in STOP_NAMES if n in self.special}
+        self.eos_ids: frozenset[int] = frozenset(stops | set(eos_ids))
+        self._bytes = byte_table(backend, self.vocab_size)
+
+    @staticmethod
+    def load(folder: Path, eos_ids: Sequence[int] = ()) -> Tokenizer:
+        """Read `tokenizer.json`; raises `CheckpointError`."""
+        path = folder / "tokenizer.json"
+        try:
+            data = path.read_bytes()
+            backend = Backend.from_buffer(data)
+        except FileNotFoundError:
+            raise CheckpointError(f"{path}: file is missing; download it again") from None
+        except Exception as error:  # the tokenizers library raises bare Exception
+            raise CheckpointError(f"{path}: cannot be read ({error}); download it again") from None
+        return Tokenizer(backend, hashlib.sha256(data).hexdigest(), eos_ids)
+
+    def encode(self, text: str) -> list[int]:
+        """Token ids of plain text."""
+        # Lone surrogates reach us from editors; the tokenizer takes valid Unicode only.
+        text = text.encode("utf-8", "replace").decode("utf-8")
+        ids: list[int] = self._backend.encode(text, add_special_tokens=False).ids
+        return ids
+
+    def decode(self, ids: Sequence[int]) -> str:
+        """Text of token ids; special tokens give nothing, broken UTF-8 gives U+FFFD."""
+        return b"".join(self._bytes[i] for i in ids).decode("utf-8", "replace")
+
+    def token_bytes(self, token_id: int) -> bytes:
+        """Bytes of one token; empty for special tokens."""
+        return self._bytes[token_id]
+
+
+def byte_table(backend: Backend, size: int) -> list[bytes]:
+    """Bytes of every token, undoing byte-level BPE's printable alphabet."""
+    printable = [*range(33, 127), *range(161, 173), *range(174, 256)]
+    to_byte = {chr(b): b for b in printable}
+    rest = [b for b in range(256) if b not in set(printable)]
+    to_byte.update({chr(256 + n): b for n, b in enumerate(rest)})
+    special = set(backend.get_added_tokens_decoder())
+    table = []
+    for i in range(size):
+        token = backend.id_to_token(i)
+        if token is None or i in special:
+            table.append(b"")
+        else:
+            table.append(bytes(to_byte[c] for c in token if c in to_byte))
+    return table
+
+
+class StreamDecoder:
+    """Turns ids into text as they come, holding back bytes of unfinished characters."""
+
+    __slots__ = ("_pending", "_tokenizer")
+
+    def __init__(self, tokenizer: Tokenizer) -> None:
+        self._tokenizer = tokenizer
+        self._pending = b""
+
+    def push(self, token_id: int) -> str:
+        """Text that this token completes."""
+        data = self._pending + self._tokenizer.token_bytes(token_id)
+        for kept in range(min(3, len(data)) + 1):
+            head = data[: len(data) - kept]
+            try:
+                text = head.decode("utf-8")
+            except UnicodeDecodeError:
+                continue
+            self._pending = data[len(data) - kept :]
+            return text
+        self._pending = b""
+        return data.decode("utf-8", "replace")
