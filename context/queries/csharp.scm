@@ -1,0 +1,17 @@
+(class_declaration name: (identifier) @name) @definition.class
+(interface_declaration name: (identifier) @name) @definition.interface
+(struct_declaration name: (identifier) @name) @definition.struct
+(record_declaration name: (identifier) @name) @definition.class
+(enum_declaration name: (identifier) @name) @definition.enum
+(delegate_declaration name: (identifier) @name) @definition.type
+(method_declaration name: (identifier) @name) @definition.method
+(constructor_declaration name: (identifier) @name) @definition.method
+(property_declaration name: (identifier) @name) @definition.property
+(local_function_statement name: (identifier) @name) @definition.function
+
+(invocation_expression function: (identifier) @reference)
+(invocation_expression function: (generic_name (identifier) @reference))
+(invocation_expression function: (member_access_expression name: (identifier) @reference))
+(object_creation_expression type: (identifier) @reference)
+
+(using_directive) @import

@@ -1,0 +1,13 @@
+(class_declaration name: (identifier) @name) @definition.class
+(interface_declaration name: (identifier) @name) @definition.interface
+(enum_declaration name: (identifier) @name) @definition.enum
+(record_declaration name: (identifier) @name) @definition.class
+(annotation_type_declaration name: (identifier) @name) @definition.interface
+(method_declaration name: (identifier) @name) @definition.method
+(constructor_declaration name: (identifier) @name) @definition.method
+
+(method_invocation name: (identifier) @reference)
+(object_creation_expression type: (type_identifier) @reference)
+(object_creation_expression type: (generic_type (type_identifier) @reference))
+
+(import_declaration) @import

@@ -1,0 +1,18 @@
+(function_definition name: (name) @name) @definition.function
+(class_declaration name: (name) @name) @definition.class
+(interface_declaration name: (name) @name) @definition.interface
+(trait_declaration name: (name) @name) @definition.trait
+(enum_declaration name: (name) @name) @definition.enum
+(method_declaration name: (name) @name) @definition.method
+
+(function_call_expression function: (name) @reference)
+(function_call_expression function: (qualified_name (name) @reference))
+(member_call_expression name: (name) @reference)
+(scoped_call_expression name: (name) @reference)
+(object_creation_expression (name) @reference)
+
+(namespace_use_declaration) @import
+(require_expression) @import
+(require_once_expression) @import
+(include_expression) @import
+(include_once_expression) @import

@@ -1,0 +1,21 @@
+(function_item name: (identifier) @name) @definition.function
+(function_signature_item name: (identifier) @name) @definition.function
+(struct_item name: (type_identifier) @name) @definition.struct
+(enum_item name: (type_identifier) @name) @definition.enum
+(union_item name: (type_identifier) @name) @definition.struct
+(trait_item name: (type_identifier) @name) @definition.trait
+(type_item name: (type_identifier) @name) @definition.type
+(macro_definition name: (identifier) @name) @definition.macro
+(impl_item type: [
+  (type_identifier) @scope.name
+  (generic_type type: (type_identifier) @scope.name)
+  (reference_type (type_identifier) @scope.name)
+  (scoped_type_identifier name: (type_identifier) @scope.name)]) @scope
+
+(call_expression function: (identifier) @reference)
+(call_expression function: (field_expression field: (field_identifier) @reference))
+(call_expression function: (scoped_identifier name: (identifier) @reference))
+(macro_invocation macro: (identifier) @reference)
+
+(use_declaration) @import
+(mod_item !body) @import
