@@ -48,7 +48,7 @@ def resolve(path_or_name: str) -> Path:
             return folder
     raise CheckpointError(
         f"model {path_or_name!r}: no such checkpoint folder (with config.json) and no imported "
-        f"model of that name under {imported.parent}; use \"default\" or give a folder"
+        f'model of that name under {imported.parent}; use "default" or give a folder'
     )
 
 
@@ -225,9 +225,7 @@ class LocalEngine:
     def _token(self, token: int, blended: BlendResult, text: str) -> TokenOut:
         share = blended.ngram_share
         copied = share is not None and share[token] > 0.5
-        return TokenOut(
-            token, text, float(blended.logprobs[token]), "ngram" if copied else "model"
-        )
+        return TokenOut(token, text, float(blended.logprobs[token]), "ngram" if copied else "model")
 
 
 def count_parameters(config: Any) -> tuple[int, int]:

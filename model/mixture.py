@@ -59,7 +59,8 @@ class Gate:
         scores = self.out_weight @ hidden + self.out_bias
         scores = np.where(present, scores, -np.inf)
         scores = np.exp(scores - scores.max())
-        return (scores / scores.sum()).astype(np.float32)
+        weights: FloatArray = (scores / scores.sum()).astype(np.float32)
+        return weights
 
 
 def source_features(copy: CopyDistribution | None, network: FloatArray) -> list[float]:
@@ -136,9 +137,7 @@ class MixtureState:
 
     __slots__ = ("_gate", "_history", "_tables")
 
-    def __init__(
-        self, gate: Gate, history: LocalHistory, tables: tuple[SuffixTable, ...]
-    ) -> None:
+    def __init__(self, gate: Gate, history: LocalHistory, tables: tuple[SuffixTable, ...]) -> None:
         self._gate, self._history, self._tables = gate, history, tables
 
     def push(self, token: int) -> None:

@@ -95,9 +95,7 @@ class SuffixTable:
         for length in range(len(ranges), shortest - 1, -1):
             low, high = ranges[length - 1]
             rows = _outside(low, high, inner, limit - len(found))
-            found += [
-                Match(length, int(ids[position]), int(position)) for position in order[rows]
-            ]
+            found += [Match(length, int(ids[position]), int(position)) for position in order[rows]]
             inner = (low, high)
             if len(found) >= limit:
                 break
@@ -112,9 +110,7 @@ class SuffixTable:
         return [int(i) for i in self.ids[start : start + max_tokens]]
 
 
-def _outside(
-    low: int, high: int, inner: tuple[int, int] | None, limit: int
-) -> NDArray[np.int64]:
+def _outside(low: int, high: int, inner: tuple[int, int] | None, limit: int) -> NDArray[np.int64]:
     """At most `limit` evenly spread rows of [low, high) that are not in `inner`."""
     rows = np.arange(low, high)
     if inner is not None:

@@ -1,6 +1,6 @@
 """The int8 format of the default weights: one scale a row, symmetric, no zero points.
 
-    weight[r, c] ~ rows[r, c] * scale[r],  rows int8 in [-127, 127], scale float16 = max|weight[r]| / 127
+weight[r, c] ~ rows[r, c] * scale[r],  rows int8 in [-127, 127], scale float16 = max|weight[r]| / 127
 """
 
 from __future__ import annotations

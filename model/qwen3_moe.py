@@ -77,7 +77,7 @@ class Qwen3Moe:
         if self.head is not self.embedding:
             tensors.append(self.head)
         for layer in self.layers:
-            tensors += [t for t in (layer.qkv, layer.out, layer.gate_up, layer.down)]
+            tensors += [layer.qkv, layer.out, layer.gate_up, layer.down]
             tensors += [t for t in (layer.router,) if t is not None]
         return sum(t.numel() * t.element_size() for t in tensors)
 
@@ -105,7 +105,7 @@ class Qwen3Moe:
         c = self.config
         h = rms_norm(x, layer.input_norm, c.rms_norm_eps)
         qkv = F.linear(h, layer.qkv, layer.qkv_bias).view(x.shape[0], -1, c.head_dim)
-        q, k, v = qkv.split([c.num_heads, c.num_kv_heads, c.num_kv_heads], dim=1)
+        q, k, v = torch.split(qkv, [c.num_heads, c.num_kv_heads, c.num_kv_heads], dim=1)
         q = rotate(rms_norm(q, layer.q_norm, c.rms_norm_eps), table)
         k = rotate(rms_norm(k, layer.k_norm, c.rms_norm_eps), table)
         keys, values = sequence.write(index, start, k, v)

@@ -25,8 +25,7 @@ def sample(
     if params.temperature == 0:
         return int(logprobs.argmax())
     scores = logprobs / params.temperature
-    for narrow, value in ((keep_top_k, params.top_k), (keep_top_p, params.top_p)):
-        scores = narrow(scores, value)  # type: ignore[operator]
+    scores = keep_top_p(keep_top_k(scores, params.top_k), params.top_p)
     scores = keep_min_p(scores, params.min_p)
     probabilities = np.exp(scores - scores.max())
     probabilities = probabilities.astype(np.float64)

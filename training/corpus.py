@@ -42,8 +42,9 @@ COPYLEFT = re.compile(
     r"\b(A?GPL|LGPL|GNU|MPL|MOZILLA|SSPL|EPL|CDDL|BUSL|COMMONS CLAUSE)", re.IGNORECASE
 )
 DENIED_PARTS = frozenset(
-    "vendor _vendor vendored third_party node_modules fixtures migrations locale locales tests test "
-    "testing testdata __tests__ umd min bundle examples_data esm es6 es2015 fesm2022 _esm5 _esm2015".split()
+    ("vendor", "_vendor", "vendored", "third_party", "node_modules", "fixtures", "migrations")
+    + ("locale", "locales", "tests", "test", "testing", "testdata", "__tests__", "umd", "min")
+    + ("bundle", "examples_data", "esm", "es6", "es2015", "fesm2022", "_esm5", "_esm2015")
 )
 DENIED_NAME = re.compile(
     r"(_pb2(_grpc)?\.py|\.min\.js|\.d\.[cm]?ts|\.bundle\.js|_generated\..*|(^|[/_])test_.*\.py|_test\.(go|py)"
@@ -117,7 +118,7 @@ def accept(path: str, data: bytes, language: str) -> str | None:
 def shingles(text: str) -> set[int]:
     """Hashes of every run of `SHINGLE` words, for the overlap check against held-out text."""
     words = re.findall(r"\w+", text)
-    return {hash(tuple(words[i : i + SHINGLE])) for i in range(0, len(words) - SHINGLE + 1)}
+    return {hash(tuple(words[i : i + SHINGLE])) for i in range(len(words) - SHINGLE + 1)}
 
 
 def python_packages(root: Path) -> Iterator[tuple[Package, list[Path]]]:
@@ -245,7 +246,11 @@ def main() -> None:
     for package in packages:
         for language, size in package.languages.items():
             totals[language] = totals.get(language, 0) + size
-    print(json.dumps({"packages": len(packages), "megabytes": {k: v // 10**6 for k, v in totals.items()}}))
+    print(
+        json.dumps(
+            {"packages": len(packages), "megabytes": {k: v // 10**6 for k, v in totals.items()}}
+        )
+    )
 
 
 if __name__ == "__main__":

@@ -48,7 +48,7 @@ def hub_tensors(weights: dict[str, Tensor], config: dict[str, Any]) -> dict[str,
         out[hub + "post_attention_layernorm.weight"] = weights[ours + "post_norm"]
         out[hub + "self_attn.q_norm.weight"] = weights[ours + "q_norm"]
         out[hub + "self_attn.k_norm.weight"] = weights[ours + "k_norm"]
-        parts = weights[ours + "qkv"].split([q_size, kv_size, kv_size])
+        parts = torch.split(weights[ours + "qkv"], [q_size, kv_size, kv_size])
         for name, part in zip("qkv", parts, strict=True):
             out[f"{hub}self_attn.{name}_proj.weight"] = part
         out[hub + "self_attn.o_proj.weight"] = weights[ours + "out"]

@@ -128,10 +128,10 @@ class Rows:
 
     def __init__(self, corpus: Corpus, tokenizer: Tokenizer, seed: int) -> None:
         self.corpus, self.tokenizer, self.rng = corpus, tokenizer, random.Random(seed)
-        special = tokenizer.token_to_id
-        self.end, self.file_sep = special("<|endoftext|>"), special("<|file_sep|>")
-        self.prefix, self.suffix = special("<|fim_prefix|>"), special("<|fim_suffix|>")
-        self.middle = special("<|fim_middle|>")
+        special = tokenizer.get_vocab(with_added_tokens=True)
+        self.end, self.file_sep = special["<|endoftext|>"], special["<|file_sep|>"]
+        self.prefix, self.suffix = special["<|fim_prefix|>"], special["<|fim_suffix|>"]
+        self.middle = special["<|fim_middle|>"]
 
     def encode(self, text: str) -> list[int]:
         """Token ids of plain text; special tokens in it are not recognized as such."""

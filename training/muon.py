@@ -60,7 +60,7 @@ class Muon:
         self.steps += 1
         parameters = self.matrices + self.others
         grads = [p.grad.float() if p.grad is not None else None for p in parameters]
-        norm = torch.stack([g.norm() for g in grads if g is not None]).norm().item()
+        norm: float = torch.stack([g.norm() for g in grads if g is not None]).norm().item()
         factor = min(1.0, clip / (norm + 1e-6))
         groups: dict[tuple[int, int], list[tuple[int, Tensor]]] = defaultdict(list)
         count = len(self.matrices)
@@ -74,8 +74,8 @@ class Muon:
         for (rows, columns), members in groups.items():
             merged = orthogonalize(torch.cat([m for _, m in members]))
             scale = 0.2 * max(rows, columns) ** 0.5 * self.matrix_lr * lr_scale
-            for (i, stacked), part in zip(
-                members, merged.split([m.shape[0] for _, m in members]), strict=True
+            for (i, _), part in zip(
+                members, torch.split(merged, [m.shape[0] for _, m in members]), strict=True
             ):
                 master = self.masters[i]
                 master.mul_(1 - self.matrix_lr * lr_scale * self.weight_decay)
