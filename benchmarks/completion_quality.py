@@ -26,7 +26,7 @@ from importlib.metadata import PackageNotFoundError, version
 import numpy as np
 from numpy.typing import NDArray
 
-from qcoder.lsp_server.bench_report import Target, report
+from qcoder.model.bench_report import Target, report
 from qcoder.model.engine import Engine
 from qcoder.model.mixture import Mixture
 from qcoder.model.ngram import SuffixTable

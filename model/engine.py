@@ -46,7 +46,7 @@ class EngineStats:
     generated_tokens: int = 0
     weight_bytes: int = 0
     cache_bytes: int = 0
-    last: GenerationStats = GenerationStats()
+    last: GenerationStats = field(default_factory=GenerationStats)
 
 
 @runtime_checkable

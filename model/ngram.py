@@ -197,17 +197,15 @@ def distribution(matches: Sequence[Match]) -> CopyDistribution | None:
     longest = ordered[0].length
     counts: dict[int, int] = {}
     mass: dict[int, float] = {}
-    left, total, support = 1.0, 0, 0
-    for index, match in enumerate(ordered):
+    left = 1.0
+    for total, match in enumerate(ordered, start=1):
         counts[match.next_id] = counts.get(match.next_id, 0) + 1
-        total += 1
-        support += match.length == longest
-        last = index + 1 == len(ordered)
-        if last or ordered[index + 1].length != match.length:
+        if total == len(ordered) or ordered[total].length != match.length:
             unit = left / (2 * total)
             for token, count in counts.items():
                 mass[token] = mass.get(token, 0.0) + (2 * count - 1) * unit
             left *= len(counts) / (2 * total)
     ids = np.fromiter(mass.keys(), dtype=np.int32, count=len(mass))
     probabilities = np.fromiter(mass.values(), dtype=np.float32, count=len(mass))
+    support = sum(m.length == longest for m in ordered)
     return CopyDistribution(ids, probabilities / probabilities.sum(), longest, support)

@@ -42,9 +42,12 @@ COPYLEFT = re.compile(
     r"\b(A?GPL|LGPL|GNU|MPL|MOZILLA|SSPL|EPL|CDDL|BUSL|COMMONS CLAUSE)", re.IGNORECASE
 )
 DENIED_PARTS = frozenset(
-    ("vendor", "_vendor", "vendored", "third_party", "node_modules", "fixtures", "migrations")
-    + ("locale", "locales", "tests", "test", "testing", "testdata", "__tests__", "umd", "min")
-    + ("bundle", "examples_data", "esm", "es6", "es2015", "fesm2022", "_esm5", "_esm2015")
+    (
+        *("vendor", "_vendor", "vendored", "third_party", "node_modules", "fixtures"),
+        *("migrations", "locale", "locales", "tests", "test", "testing", "testdata", "__tests__"),
+        *("umd", "min", "bundle", "examples_data", "esm", "es6", "es2015", "fesm2022"),
+        *("_esm5", "_esm2015"),
+    )
 )
 DENIED_NAME = re.compile(
     r"(_pb2(_grpc)?\.py|\.min\.js|\.d\.[cm]?ts|\.bundle\.js|_generated\..*|(^|[/_])test_.*\.py|_test\.(go|py)"

@@ -130,6 +130,7 @@ def export(args: argparse.Namespace) -> None:
     output.mkdir(parents=True, exist_ok=True)
     tensors = quantized(hub_tensors(masters(state), state["config"]))
     save_file(tensors, output / "model.safetensors", metadata={"format": "pt"})
+    (output / "model.safetensors").chmod(0o644)
     (output / "config.json").write_text(json.dumps(hub_config(state["config"]), indent=1) + "\n")
     generation = {"eos_token_id": [0], "do_sample": False}
     (output / "generation_config.json").write_text(json.dumps(generation, indent=1) + "\n")

@@ -89,6 +89,7 @@ def main() -> None:
     )
     weights = fit(features, present, truth)
     save_file(weights, args.model / GATE_FILE)
+    (args.model / GATE_FILE).chmod(0o644)
     refresh_manifest(args.model, {"gate": {"packages": args.packages, "tokens": len(features)}})
     alone = -(truth[:, 0] + 1e-9).log().mean().item()
     hidden = torch.tanh(features @ weights["hidden_weight"].T + weights["hidden_bias"])

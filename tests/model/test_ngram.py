@@ -40,7 +40,7 @@ def test_local_history_agrees_with_a_suffix_table_of_the_same_tokens(size: int) 
     rng = random.Random(size)
     ids = [rng.randrange(4) for _ in range(size)]
     local = LocalHistory(ids).matches(limit=10_000)
-    table = [m for m in SuffixTable.build(ids).matches(ids, limit=10_000)]
+    table = SuffixTable.build(ids).matches(ids, limit=10_000)
     assert sorted((m.position, m.length) for m in local) == sorted(
         (m.position, m.length) for m in table
     )

@@ -1,0 +1,162 @@
+"""The trained network and the exported checkpoint are the same function."""
+
+import argparse
+import json
+import random
+from pathlib import Path
+
+import pytest
+import torch
+
+from qcoder.model.engine import Engine
+from qcoder.training.corpus import accept, strip_licence_header
+from qcoder.training.export import export
+from qcoder.training.items import Corpus, Rows, choose_span, window
+from qcoder.training.muon import orthogonalize
+from qcoder.training.network import Network, NetworkConfig
+from qcoder.training.pretrain import lr_scale, make_optimizer, save
+from qcoder.training.tokenizer import train as train_tokenizer
+
+SOURCE = '''"""Adds numbers."""
+import math
+
+
+def add(first: int, second: int) -> int:
+    """Sum of two numbers."""
+    return first + second
+
+
+class Adder:
+    def __init__(self, start: int) -> None:
+        self.total = start
+
+    def push(self, value: int) -> None:
+        self.total = add(self.total, value)
+'''
+
+
+@pytest.fixture(scope="module")
+def corpus_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("corpus")
+    for language in ("python", "typescript", "javascript", "go", "rust", "c", "cpp"):
+        rows = [
+            {"package": "p", "path": f"p/{i}.x", "text": SOURCE.replace("add", f"add_{i}")}
+            for i in range(4)
+        ]
+        (folder / f"{language}.jsonl").write_text("\n".join(map(json.dumps, rows)) + "\n")
+    (folder / "attribution.json").write_text("[]")
+    return folder
+
+
+@pytest.fixture(scope="module")
+def tokenizer_file(corpus_folder: Path) -> Path:
+    path = corpus_folder / "tokenizer.json"
+    train_tokenizer(Corpus(corpus_folder), 400, megabytes=1).save(str(path))
+    return path
+
+
+def small_config(vocab_size: int) -> NetworkConfig:
+    return NetworkConfig(
+        vocab_size=vocab_size, hidden_size=48, num_hidden_layers=2, num_attention_heads=3,
+        num_key_value_heads=1, head_dim=16, num_experts=4, moe_intermediate_size=24,
+    )  # fmt: skip
+
+
+def test_exported_engine_equals_the_training_network_up_to_int8(
+    corpus_folder: Path, tokenizer_file: Path, tmp_path: Path
+) -> None:
+    torch.manual_seed(0)
+    network = Network(small_config(400), 64)
+    optimizer = make_optimizer(network)
+    save(tmp_path / "checkpoint.pt", network, optimizer, {"seconds": 1.0, "tokens": 2, "steps": 1})
+    (tmp_path / "log.jsonl").write_text('{"loss": 1.0, "load_cv": 0.1}\n')
+    export(
+        argparse.Namespace(
+            run=tmp_path, corpus=corpus_folder, tokenizer=tokenizer_file, output=tmp_path / "out"
+        )
+    )
+    engine = Engine.load(str(tmp_path / "out"))
+    ids = [random.Random(0).randrange(400) for _ in range(63)]
+    with torch.no_grad():
+        hidden, _, _ = network.hidden(torch.tensor([ids]))
+        expected = hidden[0] @ network.embedding.T
+    difference = (engine.logits(ids) - expected).abs().max()
+    assert difference < 0.02 * expected.abs().max()
+    assert engine.info.fim_order == "spm"
+
+
+def test_training_lowers_the_loss(corpus_folder: Path, tokenizer_file: Path) -> None:
+    from tokenizers import Tokenizer
+
+    torch.manual_seed(0)
+    tokenizer = Tokenizer.from_file(str(tokenizer_file))
+    network = Network(small_config(400), 64)
+    optimizer = make_optimizer(network)
+    batches = Rows(Corpus(corpus_folder), tokenizer, seed=3).batches(8, 64)
+    losses = []
+    for _ in range(12):
+        batch = torch.from_numpy(next(batches))
+        loss, balance, loads = network(batch[:, :-1], batch[:, 1:])
+        (loss + 0.01 * balance).backward()
+        optimizer.step(1.0)
+        assert loads.sum() == 2 * 2 * 8 * 64
+        losses.append(loss.item())
+    assert losses[-1] < losses[0] - 1
+
+
+def test_rows_are_full_seeded_and_hold_fim_items(corpus_folder: Path, tokenizer_file: Path) -> None:
+    from tokenizers import Tokenizer
+
+    tokenizer = Tokenizer.from_file(str(tokenizer_file))
+    corpus = Corpus(corpus_folder)
+    first, second = (Rows(corpus, tokenizer, seed=5) for _ in range(2))
+    rows = [first.row(200) for _ in range(10)]
+    assert rows == [second.row(200) for _ in range(10)]
+    assert all(len(row) == 201 for row in rows)
+    assert any(first.middle in row and first.suffix in row for row in rows)
+
+
+@pytest.mark.parametrize("shape", [(1, 5, 5), (3, 64, 16), (2, 16, 64)])
+def test_orthogonalize_gives_singular_values_near_one(shape: tuple[int, int, int]) -> None:
+    torch.manual_seed(1)
+    values = torch.linalg.svdvals(orthogonalize(torch.randn(shape)).float())
+    assert 0.4 < values.min()
+    assert values.max() < 1.4
+
+
+@pytest.mark.parametrize("seed", range(30))
+def test_spans_lie_inside_the_text(seed: int) -> None:
+    rng = random.Random(seed)
+    text = window(SOURCE, rng.randint(30, 600), rng)
+    start, stop = choose_span(text, rng)
+    assert 0 <= start <= stop <= len(text)
+
+
+def test_schedule_warms_up_holds_and_cools() -> None:
+    assert lr_scale(0.0, 0) < 0.1
+    assert lr_scale(0.5, 1000) == 1.0
+    assert lr_scale(1.0, 1000) == 0.0
+
+
+@pytest.mark.parametrize(
+    ("path", "text", "kept"),
+    [
+        ("p/a.py", SOURCE, True),
+        ("p/tests/a.py", SOURCE, False),
+        ("p/vendor/a.py", SOURCE, False),
+        ("p/a_pb2.py", SOURCE, False),
+        ("p/a.py", "# @generated\n" + SOURCE, False),
+        ("p/a.py", SOURCE + "key = 'AKIA" + "ABCDEFGHIJKLMNOP'\n", False),
+        ("p/a.py", SOURCE + "def broken(:\n", False),
+        ("p/a.py", "x = 1\n", False),
+        ("p/a.py", SOURCE + "x = '" + "a" * 1100 + "'\n", False),
+    ],
+)
+def test_filters_of_the_corpus(path: str, text: str, kept: bool) -> None:
+    assert (accept(path, text.encode(), "python") is not None) == kept
+
+
+def test_licence_header_is_stripped_and_other_comments_stay() -> None:
+    header = "# Copyright 2020 Somebody\n# All rights reserved\n\n"
+    assert strip_licence_header(header + "x = 1\n", "python") == "x = 1\n"
+    assert strip_licence_header("# Adds numbers\nx = 1\n", "python").startswith("# Adds")
