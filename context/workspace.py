@@ -27,6 +27,7 @@ __all__ = [
     "Listing",
     "Source",
     "find_root",
+    "ignored_by_rules",
     "is_listed",
     "list_files",
     "read_source",
@@ -115,20 +116,25 @@ def list_files(root: Path, exclude: Sequence[str] = ()) -> Listing:
 
 def is_listed(root: Path, path: str, exclude: Sequence[str] = ()) -> bool:
     """Whether one path would be in `list_files`, without listing the rest."""
-    if refused(path, None, exclude_spec(exclude)) is not None:
+    if refused(path, None, exclude_spec(exclude)) is not None or not os.path.lexists(root / path):
         return False
-    if IgnoreRules(root, [QCODERIGNORE]).ignored(path):
+    # Most paths that are not listed fall to the rules; only the rest is worth asking git.
+    if ignored_by_rules(root, path):
         return False
     listed = _git_paths(root, path) if _in_git(root) else None
-    if listed:
-        return path in listed
-    if listed is not None and _git_paths(root):
-        return False
-    rules = IgnoreRules(root, [GITIGNORE, QCODERIGNORE])
-    return _SKIPPED_FOLDERS.isdisjoint(path.split("/")[:-1]) and not rules.ignored(path)
+    return path in listed if listed else listed is None or not _git_paths(root)
 
 
-def read_source(root: Path, path: str, exclude: pathspec.GitIgnoreSpec | None = None) -> Source | str:
+def ignored_by_rules(root: Path, path: str) -> bool:
+    """Whether ignore files or a folder of derived files rule a path out; asks no other program."""
+    if path.startswith(("/", "../")) or not _SKIPPED_FOLDERS.isdisjoint(path.split("/")[:-1]):
+        return True
+    return IgnoreRules(root, [GITIGNORE, QCODERIGNORE]).ignored(path)
+
+
+def read_source(
+    root: Path, path: str, exclude: pathspec.GitIgnoreSpec | None = None
+) -> Source | str:
     """Read one file, or say in a few words why it does not count. Never raises on a bad file."""
     try:
         info, reason = _stat_inside(root, path, exclude)

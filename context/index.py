@@ -1,0 +1,428 @@
+"""The index of one workspace: a record a file, the maps over them, and open buffers on top.
+
+The disk and the editor are two layers. Records of the disk are kept up by `refresh` and `update`
+and saved; an overlay replaces the record of its path for as long as a buffer is open and is never
+saved. Readers get immutable records, so they hold the lock only for a look-up.
+
+Two locks: `_disk` serialises reading one file and storing its record (milliseconds), `_lock` guards
+the maps (microseconds). `_disk` is always taken first.
+"""
+
+from __future__ import annotations
+
+import logging
+import os
+import stat
+import sys
+import threading
+import time
+from collections import Counter
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import xxhash
+
+from qcoder.context import store
+from qcoder.context.ignore import IGNORE_FILES
+from qcoder.context.languages import language_of
+from qcoder.context.names import NameMaps
+from qcoder.context.privacy import exclude_spec, refused
+from qcoder.context.record import FileRecord, Symbol, analyse, from_plain, to_plain
+from qcoder.context.segments import Document, Segment, Span
+from qcoder.context.workspace import (
+    Source,
+    ignored_by_rules,
+    is_listed,
+    list_files,
+    read_source,
+)
+
+logger = logging.getLogger(__name__)
+
+SAVE_EVERY_FILES = 2000
+SAVE_EVERY_S = 10.0
+# A file written this shortly before it was read may be written again within the same clock tick.
+_RACY_NS = 100_000_000
+
+
+@dataclass(frozen=True, slots=True)
+class IndexReport:
+    """What is indexed and what the last refresh cost. `skipped` counts files by reason."""
+
+    files: int = 0
+    skipped: Mapping[str, int] = field(default_factory=dict)
+    lines: int = 0
+    symbols: int = 0
+    languages: Mapping[str, int] = field(default_factory=dict)
+    seconds: float = 0.0
+    cpu_seconds: float = 0.0
+    peak_rss_mb: float = 0.0
+    cache_bytes: int = 0
+    parsed: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class _Rejected:
+    """A file that was looked at and left out, in the version that was looked at."""
+
+    size: int
+    mtime_ns: int
+    reason: str
+
+
+@dataclass(frozen=True, slots=True)
+class _Overlay:
+    document: Document
+    record: FileRecord
+
+
+class Index:
+    """Thread-safe. Open one with `Index.open`; `refresh` brings it up to date with the disk."""
+
+    def __init__(self, root: Path, store_file: Path, exclude: Sequence[str] = ()) -> None:
+        self.root = root
+        self._store_file = store_file
+        self._exclude = tuple(exclude)
+        self._exclude_spec = exclude_spec(self._exclude)
+        self._disk = threading.RLock()
+        self._lock = threading.RLock()
+        self._records: dict[str, FileRecord] = {}
+        self._overlays: dict[str, _Overlay] = {}
+        self._rejected: dict[str, _Rejected] = {}
+        self._unlisted: Mapping[str, int] = {}
+        self._maps = NameMaps()
+        self._updated: set[str] = set()
+        self._parsed = 0
+        self._unsaved = 0
+        self._costs = (0.0, 0.0)
+        self._cache_bytes = 0
+
+    @staticmethod
+    def open(root: Path, cache_dir: Path | None = None, exclude: Sequence[str] = ()) -> Index:
+        """Load what an earlier run saved; scans nothing and never fails."""
+        root = Path(os.path.abspath(root))
+        index = Index(root, store.store_path(root, cache_dir), exclude)
+        payload = store.load(index._store_file)
+        if payload is not None:
+            try:
+                index._restore(payload)
+            except (ValueError, TypeError, KeyError, IndexError) as error:
+                logger.warning(
+                    "index file=%s ignored: its records cannot be read (%s); "
+                    "the workspace is indexed anew",
+                    index._store_file,
+                    type(error).__name__,
+                )
+                index = Index(root, index._store_file, exclude)
+        return index
+
+    def refresh(
+        self,
+        progress: Callable[[int, int], None] | None = None,
+        stop: Callable[[], bool] | None = None,
+    ) -> IndexReport:
+        """Bring every record up to date; only changed files are read. `progress(done, total)`.
+
+        Saves now and then on the way, so that a killed run loses little. When `stop` says so, it
+        ends early with what there is.
+        """
+        started, cpu_started = time.monotonic(), time.process_time()
+        with self._disk:
+            self._updated.clear()
+        listing = list_files(self.root, self._exclude)
+        self._unlisted = listing.skipped
+        last_save, parsed_before = started, self._parsed
+        for done, path in enumerate(listing.paths):
+            if stop is not None and stop():
+                break
+            self._sync(path)
+            if progress is not None:
+                progress(done + 1, len(listing.paths))
+            late = time.monotonic() - last_save > SAVE_EVERY_S
+            if self._unsaved >= SAVE_EVERY_FILES or (late and self._unsaved):
+                self.save()
+                last_save = time.monotonic()
+        else:
+            self._remove_all_but(frozenset(listing.paths))
+        if self._unsaved:
+            self.save()
+        self._costs = (time.monotonic() - started, time.process_time() - cpu_started)
+        report = self.report()
+        logger.info(
+            "index root=%s files=%d parsed=%d skipped=%d seconds=%.2f",
+            self.root,
+            report.files,
+            self._parsed - parsed_before,
+            sum(report.skipped.values()),
+            report.seconds,
+        )
+        return report
+
+    def update(self, path: str) -> None:
+        """Re-read one file; it goes when it is gone or excluded. A folder is looked through."""
+        if path.rpartition("/")[2] in IGNORE_FILES:
+            self.refresh()
+            return
+        with self._lock:
+            known = path in self._records
+            is_folder = not known and any(name.startswith(path + "/") for name in self._records)
+        if is_folder or (not known and (self.root / path).is_dir()):
+            self.refresh()
+        elif known or is_listed(self.root, path, self._exclude):
+            with self._disk:
+                self._updated.add(path)
+                self._sync(path)
+
+    def overlay(self, path: str, document: Document) -> None:
+        """Let an open buffer stand in for its file; a private one is kept out instead."""
+        data = document.text.encode("utf-8", "surrogatepass")
+        reason = refused(path, data, self._exclude_spec)
+        if reason is None and self.record(path) is None and ignored_by_rules(self.root, path):
+            reason = "ignored"
+        if reason is not None:
+            logger.info("overlay path=%r left out: %s", path, reason)
+            self.drop_overlay(path)
+            with self._lock:
+                self._replace(path, None)
+            return
+        language = document.language or language_of(path)
+        content_hash = xxhash.xxh3_128_digest(data)
+        with self._lock:
+            current = self.record(path)
+        if current and (current.facts.hash, current.facts.language) == (content_hash, language):
+            facts = current.facts
+        else:
+            facts = analyse(document.text, language, content_hash)
+        record = FileRecord(path, len(data), 0, facts)
+        with self._lock:
+            before = self.record(path)
+            self._overlays[path] = _Overlay(document, record)
+            self._maps.replace(path, before.facts if before else None, facts)
+
+    def drop_overlay(self, path: str) -> None:
+        """The buffer is closed: the file on the disk counts again."""
+        with self._lock:
+            overlay = self._overlays.pop(path, None)
+            if overlay is not None:
+                below = self._records.get(path)
+                self._maps.replace(path, overlay.record.facts, below.facts if below else None)
+
+    def paths(self) -> tuple[str, ...]:
+        """Every indexed path, sorted; relative to the root, with slashes."""
+        with self._lock:
+            return tuple(sorted(self._records.keys() | self._overlays.keys()))
+
+    def record(self, path: str) -> FileRecord | None:
+        """The record of a path, of its open buffer when there is one."""
+        with self._lock:
+            overlay = self._overlays.get(path)
+            return overlay.record if overlay else self._records.get(path)
+
+    def definitions(self, name: str) -> tuple[Segment, ...]:
+        """Definitions of a name outside functions, by path; the text is the signature."""
+        return tuple(
+            Segment(
+                record.path,
+                Span(symbol.start_byte, symbol.end_byte, symbol.start_line, symbol.end_line),
+                symbol.kind,
+                symbol.name,
+                symbol.signature,
+            )
+            for record, symbol in self.symbols_named(name)
+        )
+
+    def symbols_named(self, name: str, max_files: int = 64) -> list[tuple[FileRecord, Symbol]]:
+        """Symbols of a name outside functions with their files, by path."""
+        with self._lock:
+            records = [self.record(path) for path in self._maps.definers(name)[:max_files]]
+        return [
+            (record, symbol)
+            for record in records
+            if record is not None
+            for symbol in record.facts.symbols
+            if symbol.name == name and not symbol.nested
+        ]
+
+    def text(self, path: str) -> str | None:
+        """Current text of an indexed path: the open buffer's, else the disk's; None when refused."""
+        with self._lock:
+            overlay = self._overlays.get(path)
+            if overlay is None and path not in self._records:
+                return None
+        if overlay is not None:
+            return overlay.document.text
+        source = read_source(self.root, path, self._exclude_spec)
+        return source.text if isinstance(source, Source) else None
+
+    def text_of(self, record: FileRecord) -> str | None:
+        """The text that a record describes; None when the file has changed since."""
+        with self._lock:
+            overlay = self._overlays.get(record.path)
+        if overlay is not None:
+            same = overlay.record.facts.hash == record.facts.hash
+            return overlay.document.text if same else None
+        source = read_source(self.root, record.path, self._exclude_spec)
+        if isinstance(source, Source) and source.hash == record.facts.hash:
+            return source.text
+        return None
+
+    def num_files(self) -> int:
+        """How many files are indexed."""
+        with self._lock:
+            return len(self._records.keys() | self._overlays.keys())
+
+    def users(self, name: str, max_files: int) -> tuple[str, ...]:
+        """Files that mention a name, in no order; none when more than `max_files` do."""
+        with self._lock:
+            return self._maps.users(name) if self._maps.num_users(name) <= max_files else ()
+
+    def num_users(self, name: str) -> int:
+        """How many files mention a name."""
+        with self._lock:
+            return self._maps.num_users(name)
+
+    def calls(self, name: str) -> int:
+        """How often the workspace calls a name."""
+        with self._lock:
+            return self._maps.calls(name)
+
+    def is_defined(self, name: str) -> bool:
+        """Whether some file defines the name outside functions."""
+        with self._lock:
+            return self._maps.is_defined(name)
+
+    def resolve(self, module: str, importer: str) -> tuple[str, ...]:
+        """Files that an imported module path means, best first."""
+        with self._lock:
+            return self._maps.modules.resolve(module, importer)
+
+    def maps(self) -> Any:
+        """The inverted maps in a comparable form, for checks and tests."""
+        with self._lock:
+            return self._maps.contents()
+
+    def report(self) -> IndexReport:
+        """Counts of what is indexed now and costs of the last refresh."""
+        with self._lock:
+            records = list(self._records.values())
+            skipped = Counter(self._unlisted)
+            skipped.update(rejected.reason for rejected in self._rejected.values())
+        return IndexReport(
+            files=len(records),
+            skipped=dict(sorted(skipped.items())),
+            lines=sum(record.facts.lines for record in records),
+            symbols=sum(len(record.facts.symbols) for record in records),
+            languages=dict(sorted(Counter(r.facts.language for r in records).items())),
+            seconds=self._costs[0],
+            cpu_seconds=self._costs[1],
+            peak_rss_mb=_peak_rss_mb(),
+            cache_bytes=self._cache_bytes,
+            parsed=self._parsed,
+        )
+
+    def save(self) -> None:
+        """Write the records of the disk; a failure costs one warning."""
+        with self._disk:
+            self._unsaved = 0
+            with self._lock:
+                payload = self._plain()
+            self._cache_bytes = store.save(self._store_file, payload) or self._cache_bytes
+
+    def close(self) -> None:
+        """Save what is not saved yet. The index stays readable."""
+        if self._unsaved:
+            self.save()
+
+    def _sync(self, path: str) -> None:
+        """Make the record of one listed path true to the disk."""
+        with self._disk:
+            old, rejected = self._records.get(path), self._rejected.get(path)
+            known = old or rejected
+            if known is not None and _version_on_disk(self.root / path) == (
+                known.size,
+                known.mtime_ns,
+            ):
+                return
+            source = read_source(self.root, path, self._exclude_spec)
+            if isinstance(source, str):
+                self._reject(path, source)
+                return
+            mtime_ns = source.mtime_ns if source.mtime_ns < time.time_ns() - _RACY_NS else 0
+            language = language_of(path)
+            if old is not None and old.facts.hash == source.hash:
+                facts = old.facts
+            else:
+                facts = analyse(source.text, language, source.hash)
+                self._parsed += 1
+            with self._lock:
+                self._rejected.pop(path, None)
+                self._replace(path, FileRecord(path, source.size, mtime_ns, facts))
+
+    def _reject(self, path: str, reason: str) -> None:
+        with self._lock:
+            self._replace(path, None)
+            self._rejected.pop(path, None)
+            if reason != "missing":
+                version = _version_on_disk(self.root / path) or (-1, -1)
+                self._rejected[path] = _Rejected(*version, reason)
+
+    def _replace(self, path: str, record: FileRecord | None) -> None:
+        """Set or remove a record of the disk; the maps follow unless a buffer covers it."""
+        old = self._records.pop(path, None)
+        if record is not None:
+            self._records[path] = record
+        if path not in self._overlays:
+            self._maps.replace(path, old.facts if old else None, record.facts if record else None)
+        if old is not record:
+            self._unsaved += 1
+
+    def _remove_all_but(self, listed: frozenset[str]) -> None:
+        with self._disk, self._lock:
+            kept = listed | self._updated
+            for path in self._records.keys() - kept:
+                self._replace(path, None)
+            for path in self._rejected.keys() - kept:
+                del self._rejected[path]
+
+    def _plain(self) -> dict[str, Any]:
+        facts_at: dict[tuple[bytes, str], int] = {}
+        facts: list[Any] = []
+        rows: list[Any] = []
+        for path, record in sorted(self._records.items()):
+            key = (record.facts.hash, record.facts.language)
+            if key not in facts_at:
+                facts_at[key] = len(facts)
+                facts.append(to_plain(record.facts))
+            rows.append([path, record.size, record.mtime_ns, facts_at[key]])
+        rejected = [[p, r.size, r.mtime_ns, r.reason] for p, r in sorted(self._rejected.items())]
+        return {"files": rows, "facts": facts, "rejected": rejected, "exclude": self._exclude}
+
+    def _restore(self, payload: Any) -> None:
+        facts = [from_plain(plain) for plain in payload["facts"]]
+        same_rules = tuple(payload["exclude"]) == self._exclude
+        for path, size, mtime_ns, position in payload["files"]:
+            if refused(path, None, self._exclude_spec) is None:
+                self._replace(path, FileRecord(path, size, mtime_ns, facts[position]))
+        for path, size, mtime_ns, reason in payload["rejected"] if same_rules else ():
+            self._rejected[path] = _Rejected(size, mtime_ns, reason)
+        self._unsaved = 0
+
+
+def _version_on_disk(path: Path) -> tuple[int, int] | None:
+    """Size and mtime of a plain file; None for anything else, which is then judged anew."""
+    try:
+        info = os.lstat(path)
+    except (OSError, ValueError):
+        return None
+    return (info.st_size, info.st_mtime_ns) if stat.S_ISREG(info.st_mode) else None
+
+
+def _peak_rss_mb() -> float:
+    if sys.platform == "win32":
+        return 0.0
+    import resource  # not on Windows
+
+    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    return peak / (1 << 20) if sys.platform == "darwin" else peak / 1024
