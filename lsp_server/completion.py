@@ -1,0 +1,192 @@
+"""Code completion: from a snapshot and a cursor to a suggestion, or to nothing.
+
+`complete` packs, prompts, generates and cleans. It says nothing rather than something doubtful:
+where the cursor stands inside a line's text, in refused files, or when the model is not sure.
+"""
+
+from __future__ import annotations
+
+import math
+import re
+import time
+from dataclasses import dataclass
+
+from qcoder.context.pack import pack
+from qcoder.context.segments import PackedContext
+from qcoder.context.workspace import refused
+from qcoder.lsp_server.postprocess import Around, Cleaned, clean, may_complete_here
+from qcoder.lsp_server.prompts import SPECIAL_TOKENS, fim_prompt
+from qcoder.lsp_server.snapshot import Snapshot, Suggestion, TextEdit
+from qcoder.model.engine import Engine
+from qcoder.model.request import (
+    CancelToken,
+    FinishReason,
+    GenerationRequest,
+    Priority,
+    SamplingParams,
+    StopRules,
+    TokenOut,
+)
+from qcoder.model.temperature import temperature_for
+
+BLOCK_OPENER = re.compile(r"[:{(\[]\s*$|\b(do|then|begin|=>)\s*$")
+DEFAULT_BUDGET = 640
+"""Prompt tokens for the default model when nothing is set: what prefills within a keystroke."""
+
+LARGE_BUDGET = 4096
+INVOKED_CONFIDENCE = 0.05
+
+
+@dataclass(frozen=True, slots=True)
+class Generated:
+    """Raw text of a generation with its accounting."""
+
+    text: str
+    tokens: int
+    copied: int
+    confidence: float
+    finish: str
+
+
+def complete(
+    snapshot: Snapshot,
+    line: int,
+    column: int,
+    engine: Engine,
+    *,
+    invoked: bool = False,
+    cancel: CancelToken | None = None,
+    deadline: float | None = None,
+    max_tokens: int | None = None,
+) -> Suggestion | None:
+    """The suggestion at a 0-based position, or None when there is nothing worth showing."""
+    if refused(snapshot.path) is not None:
+        return None
+    began = time.perf_counter()
+    around = around_cursor(snapshot, line, column)
+    if around is None or not may_complete_here(around):
+        return None
+    settings = snapshot.settings.completion
+    multiline = wants_lines(around, settings.multiline, invoked)
+    limit = max_tokens or (settings.max_tokens_multiline if multiline else settings.max_tokens)
+    packed = pack(
+        snapshot.index,
+        snapshot.document,
+        snapshot.path,
+        line,
+        column,
+        budget_tokens(engine, settings.budget_tokens, limit),
+        lambda text: len(engine.tokenizer.encode(text)),
+        snapshot.recent,
+    )
+    repository = snapshot.root.name if snapshot.root else ""
+    prompt = fim_prompt(packed, engine.tokenizer, engine.info.fim_order, repository)
+    packed_at = time.perf_counter()
+    temperature = temperature_for("completion")
+    request = GenerationRequest(
+        prompt=prompt,
+        max_tokens=limit,
+        sampling=SamplingParams(temperature=temperature),
+        stop=StopRules(engine.tokenizer.eos_ids, (), 0 if multiline else 1),
+        priority=Priority.COMPLETION,
+        cancel=cancel or CancelToken(),
+        deadline=deadline,
+        copy_tables=snapshot.copy_tables,
+    )
+    generated = collect(engine, request)
+    generated_at = time.perf_counter()
+    if generated.finish == FinishReason.CANCELLED:
+        return None
+    threshold = INVOKED_CONFIDENCE if invoked else settings.min_confidence
+    if generated.confidence < threshold:
+        return None
+    cleaned = clean(generated.text, around)
+    if len(cleaned.text.strip()) < (1 if invoked else settings.min_chars):
+        return None
+    last = engine.stats().last
+    done = time.perf_counter()
+    return Suggestion(
+        text=cleaned.text,
+        edit=edit_of(cleaned, line, column),
+        confidence=generated.confidence,
+        tokens=generated.tokens,
+        finish_reason=generated.finish,
+        prompt_tokens=len(prompt.ids),
+        reused_tokens=last.reused_tokens,
+        temperature=temperature,
+        sources={"model": generated.tokens - generated.copied, "ngram": generated.copied},
+        context=packed,
+        timings_ms={
+            "index": 0.0,
+            "pack": 1000 * (packed_at - began),
+            "prefill": last.prefill_ms,
+            "decode": last.decode_ms,
+            "post": 1000 * (done - generated_at),
+            "total": 1000 * (done - began),
+        },
+    )
+
+
+def around_cursor(snapshot: Snapshot, line: int, column: int) -> Around | None:
+    """The document split at the cursor; None when the position is not in it."""
+    lines = snapshot.document.text.split("\n")
+    if not 0 <= line < len(lines) or not 0 <= column <= len(lines[line]):
+        return None
+    at = sum(len(text) + 1 for text in lines[:line]) + column
+    text = snapshot.document.text
+    return Around(text[:at], text[at:], snapshot.document.language)
+
+
+def budget_tokens(engine: Engine, wanted: int, max_tokens: int) -> int:
+    """Prompt tokens that fit beside the answer; `wanted` 0 leaves the choice to us."""
+    room = engine.info.max_context - max_tokens - SPECIAL_TOKENS
+    usual = DEFAULT_BUDGET if engine.info.is_default else LARGE_BUDGET
+    return max(64, min(wanted or usual, room))
+
+
+def wants_lines(around: Around, policy: str, invoked: bool) -> bool:
+    """Several lines only in an empty block, on a blank line inside one, or when asked for."""
+    if policy != "auto":
+        return policy == "always"
+    if around.line_suffix.strip():
+        return False
+    if around.line_prefix.strip():
+        return invoked and BLOCK_OPENER.search(around.line_prefix) is not None
+    above = [text for text in around.prefix.split("\n")[:-1] if text.strip()][-1:]
+    return bool(above) and (invoked or BLOCK_OPENER.search(above[0]) is not None)
+
+
+def collect(engine: Engine, request: GenerationRequest) -> Generated:
+    """Run a generation to its end."""
+    outs: list[TokenOut] = list(engine.generate(request))
+    real = [out for out in outs if out.id >= 0]
+    finish = outs[-1].finish if outs else None
+    # The stop token's own probability counts: it says whether the model meant to end here.
+    scored = [out.logprob for out in outs if out.id >= 0 or out.finish == FinishReason.STOP]
+    mean = sum(scored) / len(scored) if scored else -math.inf
+    return Generated(
+        text="".join(out.text for out in outs),
+        tokens=len(real),
+        copied=sum(out.source == "ngram" for out in real),
+        confidence=math.exp(mean),
+        finish=str(finish or FinishReason.STOP),
+    )
+
+
+def edit_of(cleaned: Cleaned, line: int, column: int) -> TextEdit:
+    """The insertion at the cursor, over the characters that it replaces."""
+    return TextEdit(line, column, line, column + cleaned.replaced, cleaned.text)
+
+
+def context_rows(packed: PackedContext) -> list[dict[str, object]]:
+    """Segments as the command line's JSON shows them (1-based lines)."""
+    return [
+        {
+            "path": item.segment.path,
+            "start_line": item.segment.span.start_line + 1,
+            "end_line": item.segment.span.end_line,
+            "tokens": item.tokens,
+            "reason": item.reason,
+        }
+        for item in packed.segments
+    ]
