@@ -2,25 +2,29 @@
 PYTHON ?= python3
 VENV   ?= .venv
 BIN    := $(VENV)/bin
-PIP    := $(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt
+PIP    := $(BIN)/python -m pip --disable-pip-version-check install --quiet -c constraints.txt
+VSCODE := editors/vscode
 
-.PHONY: demo dev fmt lint test check bench wheel clean
+.PHONY: demo dev fmt lint test check bench wheel vsix test-vscode test-nvim clean
 
 demo: $(VENV)/.runtime
 	$(BIN)/qcoder demo
 
 $(VENV)/bin/python:
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' \
+	  || { echo "qcoder needs Python 3.11 or newer: make PYTHON=python3.12 ..." >&2; exit 2; }
 	$(PYTHON) -m venv $(VENV)
 
-# torch comes first and by its exact version: other versions bring gigabytes of CUDA.
+# Plain pip takes the torch build of your package index; README.md says how to get the small one.
 $(VENV)/.runtime: pyproject.toml constraints.txt | $(VENV)/bin/python
-	$(PIP) "$$(grep '^torch==' constraints.txt)"
+	@echo "Installing qcoder into $(VENV) (torch is large: minutes on the first run)" >&2
 	$(PIP) -e .
-	touch $@
+	@touch $@
 
 $(VENV)/.dev: $(VENV)/.runtime
+	@echo "Installing the development tools into $(VENV)" >&2
 	$(PIP) -e '.[dev]'
-	touch $@
+	@touch $@
 
 dev: $(VENV)/.dev
 	$(BIN)/pre-commit install
@@ -40,12 +44,33 @@ test: $(VENV)/.dev
 
 check: lint test
 
+# One script a published number; each prints one JSON object, kept under benchmarks/results/.
 bench: $(VENV)/.dev
 	$(PIP) -e '.[bench]'
-	$(BIN)/python -P benchmarks/completion_quality.py --format json > benchmarks/results/completion_quality.json
+	@mkdir -p benchmarks/results
+	for script in benchmarks/*.py; do name=$$(basename "$$script" .py); \
+	  $(BIN)/python -P "$$script" --format json > "benchmarks/results/$$name.json" || exit 1; done
+	$(BIN)/qcoder bench lsp --format json > benchmarks/results/lsp.json
 
 wheel: $(VENV)/.dev
+	rm -rf build dist
 	$(BIN)/python -P -m build --wheel --no-isolation
+
+$(VSCODE)/node_modules/.package-lock.json: $(VSCODE)/package.json $(VSCODE)/package-lock.json
+	cd $(VSCODE) && npm ci --no-audit --no-fund
+	@touch $@
+
+vsix: $(VSCODE)/node_modules/.package-lock.json
+	cd $(VSCODE) && npm run --silent check && npm run --silent package
+
+test-vscode: $(VSCODE)/node_modules/.package-lock.json
+	cd $(VSCODE) && npm run --silent check && npm test
+
+# Needs nvim 0.12 or newer on PATH; the tests say so and skip without it.
+test-nvim: $(VENV)/.dev
+	$(PIP) -e '.[editors]'
+	$(BIN)/pytest -q -rs tests/e2e/test_neovim.py
 
 clean:
 	rm -rf build dist *.egg-info .mypy_cache .ruff_cache .pytest_cache .import_linter_cache
+	rm -rf $(VSCODE)/dist $(VSCODE)/*.vsix
