@@ -162,9 +162,8 @@ def drop_unmatched_closers(text: str) -> str:
     for at, char in enumerate(text):
         if char in PAIRS.values():
             stack.append(char)
-        elif char in PAIRS:
-            if not stack or stack.pop() != PAIRS[char]:
-                return text[:at]
+        elif char in PAIRS and (not stack or stack.pop() != PAIRS[char]):
+            return text[:at]
     return text
 
 

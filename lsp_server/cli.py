@@ -1,0 +1,142 @@
+"""The `qcoder` command: arguments, exit codes and nothing else.
+
+Exit codes: 0 done or clean, 1 findings, 2 wrong usage or input, 3 internal error, 4 time budget.
+Results go to stdout, progress and errors to stderr. Each command lives in a `cli_*.py` module that
+is imported when it runs, so that `qcoder index` never loads torch.
+"""
+
+from __future__ import annotations
+
+import argparse
+import importlib
+import logging
+import os
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+
+from qcoder import __version__
+
+COMMANDS = {
+    "complete": "qcoder.lsp_server.cli_complete:complete",
+    "context": "qcoder.lsp_server.cli_complete:context",
+    "index": "qcoder.lsp_server.cli_index:index",
+    "doctor": "qcoder.lsp_server.cli_index:doctor",
+    "model": "qcoder.lsp_server.cli_model:model",
+    "review": "qcoder.lsp_server.cli_review:review",
+    "docstring": "qcoder.lsp_server.cli_review:docstring",
+    "demo": "qcoder.lsp_server.demo:demo",
+    "bench": "qcoder.lsp_server.cli_model:bench",
+}
+"""Command -> function that takes the parsed arguments and returns the exit code."""
+
+
+def build_parser() -> argparse.ArgumentParser:
+    """All commands and their options."""
+    parser = argparse.ArgumentParser(prog="qcoder", description="Local coding assistant.")
+    parser.add_argument("--version", action="version", version=f"qcoder {__version__}")
+    commands = parser.add_subparsers(dest="command", required=True)
+
+    complete = commands.add_parser("complete", help="complete code at a cursor position")
+    _cursor(complete)
+    complete.add_argument("--model", help="checkpoint folder or name (default: the shipped model)")
+    complete.add_argument("--max-tokens", type=int)
+    _format(complete)
+
+    context = commands.add_parser("context", help="show what would be packed for a position")
+    _cursor(context)
+    context.add_argument("--budget", type=int, required=True, metavar="TOKENS")
+    _format(context)
+
+    index = commands.add_parser("index", help="index a workspace")
+    index.add_argument("dir", nargs="?", type=Path, default=Path())
+    _format(index)
+
+    review = commands.add_parser("review", help="review files or changes")
+    review.add_argument("paths", nargs="*", type=Path)
+    what = review.add_mutually_exclusive_group()
+    what.add_argument("--staged", action="store_true", help="what is staged for commit")
+    what.add_argument("--diff-base", metavar="REV", help="what changed since REV")
+    what.add_argument("--all", action="store_true", help="every file of the workspace")
+    review.add_argument(
+        "--format", choices=("text", "json", "sarif", "github", "rdjson"), default="text"
+    )
+    review.add_argument("--fail-on", choices=("error", "warning", "never"), default="warning")
+    review.add_argument("--baseline", type=Path, help="JSON findings that are known already")
+    review.add_argument("--max-seconds", type=float, default=0.0)
+    review.add_argument("--model", help='checkpoint, or "none" for structural rules alone')
+
+    docstring = commands.add_parser("docstring", help="write missing docstrings")
+    docstring.add_argument("file", type=Path)
+    docstring.add_argument("--symbol")
+    docstring.add_argument("--style", default="auto")
+    docstring.add_argument("--model", help='checkpoint, or "none" for templates alone')
+    mode = docstring.add_mutually_exclusive_group()
+    mode.add_argument("--diff", action="store_true")
+    mode.add_argument("--write", action="store_true")
+    mode.add_argument("--check", action="store_true")
+    _format(docstring)
+
+    model = commands.add_parser("model", help="list and check models")
+    model.add_argument("action", choices=("list", "info", "check"))
+    model.add_argument("name", nargs="?", default="default")
+    _format(model)
+
+    bench = commands.add_parser("bench", help="measure this machine")
+    bench.add_argument("what", choices=("decode", "prefill", "reuse", "index", "context", "lsp"))
+    bench.add_argument("--model", default="default")
+    _format(bench)
+
+    doctor = commands.add_parser("doctor", help="check the installation")
+    doctor.add_argument("--why", type=Path, metavar="FILE", help="why a file is or is not read")
+    _format(doctor)
+
+    demo = commands.add_parser("demo", help="drive a real server through completion and review")
+    demo.add_argument("--workspace", type=Path)
+    return parser
+
+
+def _cursor(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("file", type=Path)
+    parser.add_argument("--line", type=int, required=True, help="1-based")
+    parser.add_argument("--column", type=int, required=True, help="1-based")
+    parser.add_argument("--workspace", type=Path, metavar="DIR")
+
+
+def _format(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--format", choices=("text", "json"), default="text")
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run one command; returns the exit code (argparse exits with 2 by itself)."""
+    from qcoder.lsp_server.headless import InputError  # after --version and --help
+
+    args = build_parser().parse_args(arguments)
+    logging.basicConfig(
+        stream=sys.stderr, level=logging.WARNING, format="%(levelname)s %(message)s"
+    )
+    module, _, function = COMMANDS[args.command].partition(":")
+    try:
+        code: int = getattr(importlib.import_module(module), function)(args)
+        return code
+    except InputError as error:
+        print(f"qcoder {args.command}: {error}", file=sys.stderr)
+        return 2
+    except BrokenPipeError:
+        # The reader (`head`) has left: leave quietly, without a second error at exit.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 0
+    except KeyboardInterrupt:
+        return 130
+    except Exception as error:  # the last boundary before the user
+        logging.getLogger(__name__).debug("internal error", exc_info=True)
+        print(
+            f"qcoder {args.command}: internal error: {type(error).__name__}: {error}; "
+            "`qcoder doctor` checks the installation",
+            file=sys.stderr,
+        )
+        return 3
+
+
+if __name__ == "__main__":
+    sys.exit(main())

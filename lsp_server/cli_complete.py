@@ -1,0 +1,136 @@
+"""`qcoder complete` and `qcoder context`: one cursor position, without an editor."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import time
+from pathlib import Path
+from typing import Any
+
+from qcoder.context.index import Index
+from qcoder.context.pack import pack
+from qcoder.context.privacy import refused
+from qcoder.context.workspace import find_root
+from qcoder.lsp_server.cli_engine import load_engine, workspace_index
+from qcoder.lsp_server.completion import complete as complete_at
+from qcoder.lsp_server.completion import context_rows
+from qcoder.lsp_server.headless import InputError, file_table, snapshot_of_file, workspace_table
+from qcoder.lsp_server.settings import Settings
+from qcoder.lsp_server.snapshot import Snapshot
+
+TIMING_KEYS = ("index", "pack", "prefill", "decode", "post", "total")
+
+
+def opened(args: argparse.Namespace) -> tuple[Snapshot, Index, int, int, float]:
+    """Snapshot, index, 0-based line and column, and the milliseconds that indexing took."""
+    path: Path = args.file
+    if not path.is_file():
+        raise InputError(f"{path}: no such file")
+    path = path.resolve()
+    root = (args.workspace or find_root(path)).resolve()
+    reason = refused(path.relative_to(root).as_posix() if path.is_relative_to(root) else path.name)
+    if reason is not None:
+        raise InputError(f"{path}: refused ({reason}); `qcoder doctor --why {path.name}` says more")
+    began = time.perf_counter()
+    index = workspace_index(root)
+    index_ms = 1000 * (time.perf_counter() - began)
+    snapshot = snapshot_of_file(path, root, Settings(), index)
+    lines = snapshot.document.text.split("\n")
+    if not 1 <= args.line <= len(lines):
+        raise InputError(f"{path}: line {args.line} is outside 1..{len(lines)}")
+    if not 1 <= args.column <= len(lines[args.line - 1]) + 1:
+        raise InputError(
+            f"{path}:{args.line}: column {args.column} is outside 1..{len(lines[args.line - 1]) + 1}"
+        )
+    return snapshot, index, args.line - 1, args.column - 1, index_ms
+
+
+def complete(args: argparse.Namespace) -> int:
+    """Print the completion at the cursor; an explicit request, so the bar is low."""
+    snapshot, index, line, column, index_ms = opened(args)
+    engine = load_engine(args.model)
+    tables = [file_table(snapshot.document.text, engine.tokenizer)]
+    table = workspace_table(index, engine.tokenizer, snapshot.path)
+    tables += [table] if table is not None else []
+    snapshot = Snapshot(
+        snapshot.document, snapshot.path, snapshot.root, index, snapshot.settings, tuple(tables)
+    )
+    suggestion = complete_at(
+        snapshot, line, column, engine, invoked=True, max_tokens=args.max_tokens
+    )
+    index.close()
+    if args.format == "text":
+        print(suggestion.text if suggestion else "")
+        return 0
+    if suggestion is None:
+        print(json.dumps(nothing(index_ms)))
+        return 0
+    timings = {**suggestion.timings_ms, "index": index_ms}
+    timings["total"] += index_ms
+    result: dict[str, Any] = {
+        "text": suggestion.text,
+        "tokens": suggestion.tokens,
+        "finish_reason": suggestion.finish_reason,
+        "confidence": round(suggestion.confidence, 4),
+        "prompt_tokens": suggestion.prompt_tokens,
+        "reused_tokens": suggestion.reused_tokens,
+        "temperature": suggestion.temperature,
+        "sources": suggestion.sources,
+        "segments": context_rows(suggestion.context),
+        "timings_ms": {key: round(timings[key], 2) for key in TIMING_KEYS},
+    }
+    print(json.dumps(result))
+    return 0
+
+
+def nothing(index_ms: float) -> dict[str, Any]:
+    """The JSON of "no suggestion"."""
+    timings = dict.fromkeys(TIMING_KEYS, 0.0) | {"index": round(index_ms, 2)}
+    return {
+        "text": "",
+        "tokens": 0,
+        "finish_reason": "stop",
+        "confidence": 0.0,
+        "prompt_tokens": 0,
+        "reused_tokens": 0,
+        "temperature": 0.0,
+        "sources": {"model": 0, "ngram": 0},
+        "segments": [],
+        "timings_ms": timings | {"total": round(index_ms, 2)},
+    }
+
+
+def context(args: argparse.Namespace) -> int:
+    """Print what the packer chooses for the cursor, counted with the default tokenizer."""
+    if args.budget < 1:
+        raise InputError("--budget must be at least 1 token")
+    snapshot, index, line, column, index_ms = opened(args)
+    from qcoder.model.local import DEFAULT_FOLDER
+    from qcoder.model.tokenizer import Tokenizer
+
+    tokenizer = Tokenizer.load(DEFAULT_FOLDER)
+    began = time.perf_counter()
+    packed = pack(
+        index, snapshot.document, snapshot.path, line, column, args.budget,
+        lambda text: len(tokenizer.encode(text)),
+    )  # fmt: skip
+    pack_ms = 1000 * (time.perf_counter() - began)
+    index.close()
+    rows = [
+        {**row, "level": str(item.level), "text": item.segment.text}
+        for row, item in zip(context_rows(packed), packed.segments, strict=True)
+    ]
+    if args.format == "json":
+        timings = {"index": round(index_ms, 2), "pack": round(pack_ms, 2)}
+        result = {"budget": args.budget, "tokens": packed.tokens, "segments": rows}
+        print(json.dumps({**result, "timings_ms": timings}))
+        return 0
+    for row in rows:
+        print(
+            f"--- {row['path']}:{row['start_line']} {row['level']}, {row['tokens']} tokens: {row['reason']}"
+        )
+        print(row["text"])
+    print(f"--- {snapshot.path}: window of {packed.window.tokens} tokens")
+    print(f"{packed.tokens} of {args.budget} tokens")
+    return 0

@@ -1,0 +1,38 @@
+"""Engine and index for commands: loading with clear errors, progress on a terminal."""
+
+from __future__ import annotations
+
+import os
+import sys
+from pathlib import Path
+
+from qcoder.context.index import Index
+from qcoder.lsp_server.headless import InputError
+from qcoder.model.engine import Engine
+from qcoder.model.errors import ModelError
+
+
+def load_engine(name: str | None) -> Engine:
+    """The engine of a checkpoint, or of the shipped model for None; raises `InputError`."""
+    import torch
+
+    # Waiting threads of OpenMP spin and starve a busy machine: few threads are faster than many.
+    torch.set_num_threads(max(1, min(4, os.cpu_count() or 1)))
+    try:
+        return Engine.load(name or "default")
+    except ModelError as error:
+        raise InputError(str(error)) from None
+
+
+def workspace_index(root: Path) -> Index:
+    """The up-to-date index of a workspace, from its cache where that is still true."""
+    index = Index.open(root)
+    index.refresh(progress=show_progress if sys.stderr.isatty() else None)
+    index.save()
+    return index
+
+
+def show_progress(done: int, total: int) -> None:
+    """A progress line on a terminal."""
+    end = "\n" if done >= total else ""
+    print(f"\rindexing {done}/{total}", end=end, file=sys.stderr, flush=True)

@@ -1,0 +1,148 @@
+"""`qcoder index` and `qcoder doctor`."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import platform
+import shutil
+from collections.abc import Callable
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+
+import platformdirs
+
+from qcoder import __version__
+from qcoder.context import languages
+from qcoder.context.index import Index
+from qcoder.context.privacy import refused
+from qcoder.context.workspace import find_root
+from qcoder.lsp_server.cli_engine import workspace_index
+from qcoder.lsp_server.headless import InputError
+
+REPORT_KEYS = (
+    "files", "skipped", "lines", "symbols", "languages", "seconds", "cpu_seconds", "peak_rss_mb",
+    "cache_bytes",
+)  # fmt: skip
+
+
+def index(args: argparse.Namespace) -> int:
+    """Index a folder and print the report."""
+    root: Path = args.dir.resolve()
+    if not root.is_dir():
+        raise InputError(f"{args.dir}: no such folder")
+    built = workspace_index(root)
+    report = built.report()
+    built.close()
+    row = {key: getattr(report, key) for key in REPORT_KEYS}
+    row |= {key: dict(row[key]) for key in ("skipped", "languages")}
+    if args.format == "json":
+        print(json.dumps(row))
+        return 0
+    print(
+        f"{report.files} files, {report.lines} lines, {report.symbols} symbols in {report.seconds:.2f} s"
+    )
+    for language, files in sorted(report.languages.items(), key=lambda x: -x[1]):
+        print(f"  {language:16} {files}")
+    for reason, files in sorted(report.skipped.items(), key=lambda x: -x[1]):
+        print(f"  skipped: {reason:12} {files}")
+    return 0
+
+
+def doctor(args: argparse.Namespace) -> int:
+    """Check the installation, or say why a file is or is not read."""
+    if args.why is not None:
+        return why(args.why, args.format)
+    rows = [(name, *check()) for name, check in CHECKS.items()]
+    if args.format == "json":
+        print(json.dumps([{"check": n, "ok": ok, "detail": detail} for n, ok, detail in rows]))
+    else:
+        for name, ok, detail in rows:
+            print(f"{'ok  ' if ok else 'FAIL'} {name:10} {detail}")
+    return 0 if all(ok for _, ok, _ in rows) else 1
+
+
+def why(path: Path, form: str) -> int:
+    """Whether a file is indexed, and the reason when it is not."""
+    full = path.resolve()
+    root = find_root(full)
+    relative = full.relative_to(root).as_posix()
+    reason = refused(relative)
+    if reason is None:
+        built = Index.open(root)
+        built.refresh()
+        if built.record(relative) is None:
+            reason = "not listed (ignored by git or .qcoderignore, too large, binary, or missing)"
+        built.close()
+    if form == "json":
+        print(
+            json.dumps(
+                {"path": relative, "root": str(root), "read": reason is None, "reason": reason}
+            )
+        )
+    else:
+        print(
+            f"{relative} (workspace {root}): {'read' if reason is None else 'NOT read: ' + reason}"
+        )
+    return 0
+
+
+def _versions() -> tuple[bool, str]:
+    return True, f"qcoder {__version__}, Python {platform.python_version()}, {platform.platform()}"
+
+
+def _torch() -> tuple[bool, str]:
+    try:
+        return True, version("torch")
+    except PackageNotFoundError:
+        return False, "torch is not installed: pip install qcoder"
+
+
+def _model() -> tuple[bool, str]:
+    from qcoder.model.checkpoint import verify_checksums, verify_manifest
+    from qcoder.model.errors import ModelError
+    from qcoder.model.local import DEFAULT_FOLDER
+
+    try:
+        manifest = verify_manifest(DEFAULT_FOLDER)
+        wrong = verify_checksums(DEFAULT_FOLDER)
+    except ModelError as error:
+        return False, str(error)
+    if not manifest:
+        return False, f"{DEFAULT_FOLDER}: the shipped model is missing; reinstall qcoder"
+    if wrong:
+        return False, f"checksum differs: {', '.join(wrong)}; reinstall qcoder"
+    return True, f"{manifest['name']} {manifest['version']}, checksums match"
+
+
+def _grammars() -> tuple[bool, str]:
+    missing = [name for name in languages.LANGUAGES if languages.grammar(name) is None]
+    found = len(languages.LANGUAGES) - len(missing)
+    return not missing, f"{found} languages" + (
+        f", missing: {', '.join(missing)}" if missing else ""
+    )
+
+
+def _cache() -> tuple[bool, str]:
+    folder = Path(platformdirs.user_cache_dir("qcoder"))
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        return False, f"{folder}: cannot be made ({error.strerror}); indexes will not be kept"
+    return os.access(folder, os.W_OK), str(folder)
+
+
+def _git() -> tuple[bool, str]:
+    path = shutil.which("git")
+    return path is not None, path or "not found: review of changes needs git"
+
+
+CHECKS: dict[str, Callable[[], tuple[bool, str]]] = {
+    "version": _versions,
+    "torch": _torch,
+    "model": _model,
+    "grammars": _grammars,
+    "cache": _cache,
+    "git": _git,
+}
