@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Sequence
-from fnmatch import fnmatchcase
+from fnmatch import translate
 
 import pathspec
 
@@ -54,6 +54,7 @@ _SECRET_NAMES = (
     "service-account*.json",
     "*.agekey",
 )
+_SECRET_NAME = re.compile("|".join(translate(pattern) for pattern in _SECRET_NAMES))
 _SECRET_FOLDERS = frozenset({".ssh", ".gnupg", ".aws", ".azure", ".kube", ".docker", ".git"})
 
 # The plain bytes are searched first: a regular expression runs only where they occur.
@@ -61,7 +62,10 @@ _SECRET_CONTENTS = (
     (b"PRIVATE KEY", re.compile(rb"-----BEGIN (?:[A-Z0-9]+ ){0,3}PRIVATE KEY(?: BLOCK)?-----")),
     (b"AKIA", re.compile(rb"(?<![A-Za-z0-9+/])AKIA[0-9A-Z]{16}(?![A-Za-z0-9+/])")),
     (b"ASIA", re.compile(rb"(?<![A-Za-z0-9+/])ASIA[0-9A-Z]{16}(?![A-Za-z0-9+/])")),
-    (b"gh", re.compile(rb"(?<![A-Za-z0-9])gh[pousr]_[A-Za-z0-9]{36}")),
+    *(
+        (plain, re.compile(rb"(?<![A-Za-z0-9])" + plain + rb"[A-Za-z0-9]{36}"))
+        for plain in (b"ghp_", b"gho_", b"ghu_", b"ghs_", b"ghr_")
+    ),
     (b"github_pat_", re.compile(rb"github_pat_[A-Za-z0-9_]{40}")),
     (b"xox", re.compile(rb"xox[abeoprs]-[A-Za-z0-9-]{10}")),
     (b"AIza", re.compile(rb"(?<![A-Za-z0-9_-])AIza[0-9A-Za-z_-]{35}")),
@@ -82,7 +86,7 @@ def refused(
     safer), `exclude` the user's patterns (see `exclude_spec`).
     """
     parts = path.replace("\\", "/").lower().split("/")
-    if any(fnmatchcase(parts[-1], pattern) for pattern in _SECRET_NAMES):
+    if _SECRET_NAME.match(parts[-1]):
         return NAME_REASON
     if not _SECRET_FOLDERS.isdisjoint(parts[:-1]):
         return NAME_REASON

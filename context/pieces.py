@@ -1,0 +1,113 @@
+"""Pieces of files on their way into a prompt: one definition at one level, or a run of lines.
+
+Pieces of one file that stand together share its path line, so a signature costs little more than
+its own tokens. Texts end with a line break: tokens then do not join across pieces.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from qcoder.context.languages import LANGUAGES
+from qcoder.context.record import FileRecord, Symbol
+from qcoder.context.segments import Level, PackedSegment, Segment, Span
+
+_LEVEL_ORDER = (Level.PATH, Level.SIGNATURE, Level.DOCSTRING, Level.BODY)
+_MAX_NAME_CHARS = 200
+
+
+@dataclass(frozen=True, slots=True)
+class Piece:
+    """Text of lines [start_line, end_line) of one file as it will be shown, and its worth."""
+
+    path: str
+    span: Span
+    kind: str
+    name: str
+    level: Level
+    text: str
+    score: float
+    reason: str
+
+
+def render(segment: PackedSegment) -> str:
+    """Exactly the text that goes into the prompt after the file separator: path line and text."""
+    return f"{segment.segment.path}\n{segment.segment.text}"
+
+
+def symbol_piece(
+    record: FileRecord, symbol: Symbol, level: Level, score: float, reason: str
+) -> Piece:
+    """A definition by its signature, with the first paragraph of its docs where asked for."""
+    language = record.facts.language
+    depth = symbol.owner.count(".") + 1 if symbol.owner and language != "go" else 0
+    indent = "    " * depth
+    lines = [indent + symbol.signature]
+    if level is Level.DOCSTRING and symbol.summary:
+        spec = LANGUAGES.get(language)
+        if spec is not None and spec.docs == "string":
+            quoted = symbol.summary.replace("\\", " ").replace('"', "'")
+            lines.append(f'{indent}    """{quoted}"""')
+        else:
+            lines.insert(0, f"{indent}{spec.line_comment if spec else '#'} {symbol.summary}")
+    return Piece(
+        record.path,
+        Span(symbol.start_byte, symbol.end_byte, symbol.start_line, symbol.end_line),
+        symbol.kind,
+        symbol.name,
+        level,
+        "\n".join(lines) + "\n",
+        score,
+        reason,
+    )
+
+
+def lines_piece(
+    path: str,
+    text: str,
+    lines: tuple[int, int],
+    kind: str,
+    name: str,
+    score: float,
+    reason: str,
+) -> Piece | None:
+    """Whole lines of a file, without blank ones at the ends; None when nothing is left."""
+    rows = text.split("\n")
+    start, end = lines[0], min(lines[1], len(rows))
+    while start < end and not rows[start].strip():
+        start += 1
+    while end > start and not rows[end - 1].strip():
+        end -= 1
+    if start >= end:
+        return None
+    shown = "\n".join(row.removesuffix("\r") for row in rows[start:end])
+    first = _num_bytes(rows[:start]) + start
+    last = first + _num_bytes(rows[start:end]) + end - start - 1
+    span = Span(first, last, start, end)
+    return Piece(path, span, kind, name, Level.BODY, shown + "\n", score, reason)
+
+
+def merge(pieces: Sequence[Piece], tokens: int) -> PackedSegment:
+    """One segment of pieces of one file, in file order; its reason is that of the best piece."""
+    ordered = sorted(pieces, key=lambda piece: (piece.span.start_byte, piece.span.end_byte))
+    best = max(ordered, key=lambda piece: (piece.score, -piece.span.start_byte))
+    span = Span(
+        ordered[0].span.start_byte,
+        max(piece.span.end_byte for piece in ordered),
+        ordered[0].span.start_line,
+        max(piece.span.end_line for piece in ordered),
+    )
+    segment = Segment(
+        best.path,
+        span,
+        best.kind if len(ordered) == 1 else "definitions",
+        ", ".join(piece.name for piece in ordered if piece.name)[:_MAX_NAME_CHARS],
+        "".join(piece.text for piece in ordered),
+    )
+    level = max((piece.level for piece in ordered), key=_LEVEL_ORDER.index)
+    return PackedSegment(segment, level, tokens, best.reason)
+
+
+def _num_bytes(rows: Sequence[str]) -> int:
+    return sum(len(row.encode("utf-8", "surrogatepass")) for row in rows)
