@@ -1,8 +1,11 @@
-"""Sparse SwiGLU experts: router, then the chosen experts' weighted sum.
+"""Sparse SwiGLU experts: a router, then the weighted sum of the chosen experts.
 
     y = sum over the top-k experts e of w_e * down_e(silu(gate_e x) * up_e x)
 
-Gate and up projection of an expert are one matrix [2 * size, hidden], gate rows first.
+Gate and up projection of an expert are one matrix [2 * size, hidden], gate rows first. With few
+tokens the chosen matrices are read where they lie, by matrix-vector products; with more, tokens are
+sorted by expert so that each matrix is read once. Gathering the chosen matrices for one batched
+product costs 207 us for two experts of [512, 384], matrix-vector products 75 us.
 """
 
 from __future__ import annotations
@@ -11,8 +14,10 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-FEW_TOKENS = 4
-"""Up to here the chosen experts' matrices are read in place; beyond, tokens are sorted."""
+from qcoder.kernels.dispatch import choose
+
+FEW_TOKENS = 2
+"""Up to here without sorting."""
 
 
 def route(x: Tensor, router: Tensor, top_k: int, renormalize: bool) -> tuple[Tensor, Tensor]:
@@ -24,35 +29,57 @@ def route(x: Tensor, router: Tensor, top_k: int, renormalize: bool) -> tuple[Ten
     return weights.to(x.dtype), chosen
 
 
-def experts(x: Tensor, gate_up: Tensor, down: Tensor, weights: Tensor, chosen: Tensor) -> Tensor:
-    """Weighted expert outputs [tokens, hidden].
+def experts_reference(
+    x: Tensor, gate_up: Tensor, down: Tensor, weights: Tensor, chosen: Tensor
+) -> Tensor:
+    """Weighted expert outputs [tokens, hidden], one token and one expert at a time in float32.
 
     x: [tokens, hidden]; gate_up: [experts, 2 * size, hidden]; down: [experts, hidden, size];
     weights, chosen: [tokens, top_k].
     """
+    out = torch.zeros(x.shape)
+    for t in range(x.shape[0]):
+        for slot in range(chosen.shape[1]):
+            e = int(chosen[t, slot])
+            gate, up = (gate_up[e].float() @ x[t].float()).chunk(2)
+            out[t] += weights[t, slot].float() * (down[e].float() @ (F.silu(gate) * up))
+    return out.to(x.dtype)
+
+
+def experts_cpu(
+    x: Tensor, gate_up: Tensor, down: Tensor, weights: Tensor, chosen: Tensor
+) -> Tensor:
+    """The same, without or with sorting by the number of tokens."""
     if x.shape[0] <= FEW_TOKENS:
-        return _few(x, gate_up, down, weights, chosen)
+        rows = [
+            _one_token(x[t], gate_up, down, weights[t], picks)
+            for t, picks in enumerate(chosen.tolist())
+        ]
+        return torch.stack(rows)
     return _sorted(x, gate_up, down, weights, chosen)
 
 
-def _few(x: Tensor, gate_up: Tensor, down: Tensor, weights: Tensor, chosen: Tensor) -> Tensor:
-    out = torch.zeros_like(x)
-    rows = weights.tolist()
-    for t, picks in enumerate(chosen.tolist()):
-        for slot, e in enumerate(picks):
-            gate, up = torch.mv(gate_up[e], x[t]).chunk(2)
-            out[t].addmv_(down[e], F.silu(gate).mul_(up), alpha=rows[t][slot])
+def _one_token(
+    x: Tensor, gate_up: Tensor, down: Tensor, weights: Tensor, picks: list[int]
+) -> Tensor:
+    """Output [hidden] of one token x: [hidden] through the experts `picks`."""
+    both = torch.stack([torch.mv(gate_up[e], x) for e in picks])
+    gate, up = both.chunk(2, dim=-1)
+    inner = F.silu(gate).mul_(up).mul_(weights.unsqueeze(-1))
+    out = torch.mv(down[picks[0]], inner[0])
+    for slot in range(1, len(picks)):
+        out.addmv_(down[picks[slot]], inner[slot])
     return out
 
 
 def _sorted(x: Tensor, gate_up: Tensor, down: Tensor, weights: Tensor, chosen: Tensor) -> Tensor:
     top_k = chosen.shape[1]
     flat = chosen.flatten()
-    order = flat.argsort()
+    order = flat.argsort(stable=True)
     counts = torch.bincount(flat, minlength=gate_up.shape[0]).tolist()
     rows = x[order // top_k]
     outputs = []
-    for e, part in enumerate(torch.split(rows, counts)):
+    for e, part in enumerate(rows.split(counts)):
         if part.shape[0]:
             gate, up = F.linear(part, gate_up[e]).chunk(2, dim=-1)
             outputs.append(F.linear(F.silu(gate) * up, down[e]))
@@ -61,14 +88,4 @@ def _sorted(x: Tensor, gate_up: Tensor, down: Tensor, weights: Tensor, chosen: T
     return (y.view(-1, top_k, x.shape[1]) * weights.unsqueeze(-1)).sum(1)
 
 
-def experts_reference(
-    x: Tensor, gate_up: Tensor, down: Tensor, weights: Tensor, chosen: Tensor
-) -> Tensor:
-    """The same, one token and one expert at a time in float32."""
-    out = torch.zeros(x.shape)
-    for t in range(x.shape[0]):
-        for slot in range(chosen.shape[1]):
-            e = int(chosen[t, slot])
-            gate, up = (gate_up[e].float() @ x[t].float()).chunk(2)
-            out[t] += weights[t, slot].float() * (down[e].float() @ (F.silu(gate) * up))
-    return out.to(x.dtype)
+experts = choose(cpu=experts_cpu, reference=experts_reference)

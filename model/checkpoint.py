@@ -1,110 +1,124 @@
 """Reads safetensors checkpoints, one file or shards, lazily and with clear messages.
 
-`Checkpoint.tensor(name)` gives a float tensor; int8 rows with a `_scale` beside them are
-dequantized here, so nothing above knows how weights lie on disk.
+Headers are read when a checkpoint is opened, tensors (memory-mapped) when asked for. `float_tensor`
+dequantizes int8 rows that have a `_scale` beside them, so nothing above knows how weights lie on
+disk. Checksums of a shipped model's MANIFEST.json are `manifest.py`.
 """
 
 from __future__ import annotations
 
-import hashlib
-import json
-import logging
+from collections.abc import Mapping
+from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import torch
 from safetensors import SafetensorError, safe_open
 from torch import Tensor
 
+from qcoder.model.config import read_json
 from qcoder.model.errors import CheckpointError
 from qcoder.model.quant import dequantize_int8
 
-logger = logging.getLogger(__name__)
+WEIGHTS = "model.safetensors"
+INDEX = "model.safetensors.index.json"
+AGAIN = "download the checkpoint again"
 
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Checkpoint:
-    """Where every tensor of a checkpoint folder lies; nothing is read until asked for."""
+    """Where every tensor of a checkpoint folder lies. Files stay open until `close`."""
 
     folder: Path
-    files: dict[str, Path]
+    files: Mapping[str, Path]
+    _readers: Mapping[Path, Any]
+    _open: ExitStack
 
     @staticmethod
     def open(folder: Path) -> Checkpoint:
         """Find the shards of `folder` and the tensors in them; raises `CheckpointError`."""
-        index = folder / "model.safetensors.index.json"
-        if index.exists():
-            names = sorted(set(json.loads(index.read_text())["weight_map"].values()))
-            shards = [folder / name for name in names]
-        else:
-            shards = [folder / "model.safetensors"]
         files: dict[str, Path] = {}
-        for shard in shards:
-            if not shard.exists():
-                raise CheckpointError(f"{shard}: file is missing; download the checkpoint again")
-            try:
-                with safe_open(shard, framework="pt") as reader:
-                    files.update(dict.fromkeys(reader.keys(), shard))
-            except (SafetensorError, OSError) as error:
-                raise CheckpointError(
-                    f"{shard}: damaged or cut short ({error}); download it again"
-                ) from None
-        return Checkpoint(folder, files)
+        readers: dict[Path, Any] = {}
+        with ExitStack() as stack:
+            for shard in shard_paths(folder):
+                try:
+                    readers[shard] = stack.enter_context(safe_open(shard, framework="pt"))
+                except FileNotFoundError:
+                    raise CheckpointError(f"{shard}: file is missing; {AGAIN}") from None
+                except (SafetensorError, OSError) as error:
+                    raise CheckpointError(
+                        f"{shard}: damaged or cut short ({error}); {AGAIN}"
+                    ) from None
+                files.update(dict.fromkeys(readers[shard].keys(), shard))
+            return Checkpoint(folder, files, readers, stack.pop_all())
+        raise AssertionError("unreachable: the stack swallows nothing")
 
-    def _raw(self, name: str) -> Tensor:
+    def close(self) -> None:
+        """Unmap the files; tensors that were read stay valid."""
+        self._open.close()
+
+    def __enter__(self) -> Checkpoint:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    def raw(self, name: str, shape: tuple[int, ...]) -> Tensor:
+        """One tensor as it lies on disk; raises `CheckpointError` unless it has `shape`."""
         path = self.files.get(name)
         if path is None:
+            raise CheckpointError(f"{self._likely_file(name)}: tensor {name!r} is missing; {AGAIN}")
+        reader = self._readers[path]
+        found = tuple(reader.get_slice(name).get_shape())
+        if found != shape:
             raise CheckpointError(
-                f"{self.folder}: tensor {name!r} is missing; download the checkpoint again"
+                f"{path.name}: tensor {name!r} is {list(found)}, config.json says {list(shape)}; "
+                f"config and weights do not belong together, {AGAIN}"
             )
         try:
-            with safe_open(path, framework="pt") as reader:
-                tensor: Tensor = reader.get_tensor(name)
+            tensor: Tensor = reader.get_tensor(name)
         except (SafetensorError, OSError) as error:
-            raise CheckpointError(f"{path}: tensor {name!r} cannot be read ({error})") from None
+            raise CheckpointError(
+                f"{path.name}: tensor {name!r} cannot be read ({error}); {AGAIN}"
+            ) from None
         return tensor
 
-    def tensor(self, name: str, shape: tuple[int, ...], dtype: torch.dtype) -> Tensor:
-        """One tensor of exactly `shape`, as `dtype`."""
-        tensor = self._raw(name)
-        if tuple(tensor.shape) != shape:
-            raise CheckpointError(
-                f"{self.files[name].name}: tensor {name!r} is {list(tensor.shape)}, config.json "
-                f"says {list(shape)}; config and weights do not belong together"
-            )
-        if tensor.dtype == torch.int8:
-            tensor = dequantize_int8(tensor, self._raw(name + "_scale"))
-        elif not tensor.dtype.is_floating_point:
-            raise CheckpointError(f"{self.files[name].name}: tensor {name!r} is {tensor.dtype}")
+    def float_tensor(self, name: str, shape: tuple[int, ...], dtype: torch.dtype) -> Tensor:
+        """One tensor of exactly `shape` as `dtype`, dequantized if it is int8 rows."""
+        tensor = self.raw(name, shape)
+        if tensor.dtype == torch.int8 and len(shape) == 2:
+            scale = self.raw(name + "_scale", shape[:1])
+            if not scale.is_floating_point():
+                raise self._wrong_type(name + "_scale", scale, "a float type")
+            return dequantize_int8(tensor, scale).to(dtype)
+        if tensor.dtype not in (torch.float32, torch.bfloat16, torch.float16):
+            raise self._wrong_type(name, tensor, "F32, BF16, F16 or I8 with a scale")
         return tensor.to(dtype)
 
+    def _wrong_type(self, name: str, tensor: Tensor, expected: str) -> CheckpointError:
+        kind = str(tensor.dtype).removeprefix("torch.")
+        return CheckpointError(
+            f"{self.files[name].name}: tensor {name!r} is {kind}, expected {expected}; "
+            "use a checkpoint without this quantization"
+        )
 
-def verify_manifest(folder: Path) -> dict[str, object]:
-    """MANIFEST.json of a shipped model, after checking the size of every file it names.
-
-    Returns an empty dict when there is none. `checksum=True` work is `verify_checksums`.
-    """
-    path = folder / "MANIFEST.json"
-    if not path.exists():
-        return {}
-    try:
-        manifest: dict[str, object] = json.loads(path.read_text(encoding="utf-8"))
-        files: dict[str, dict[str, object]] = manifest["files"]  # type: ignore[assignment]
-    except (OSError, ValueError, KeyError) as error:
-        raise CheckpointError(f"{path}: cannot be read ({error}); reinstall qcoder") from None
-    for name, facts in files.items():
-        file = folder / name
-        if not file.exists() or file.stat().st_size != facts["bytes"]:
-            raise CheckpointError(f"{file}: missing or of the wrong size; reinstall qcoder")
-    return manifest
+    def _likely_file(self, name: str) -> str:
+        """The file in which a missing tensor should be, for the message."""
+        index = self.folder / INDEX
+        if index.exists():
+            listed = read_json(index, "")["weight_map"].get(name)
+            return str(listed) if listed else INDEX
+        return WEIGHTS
 
 
-def verify_checksums(folder: Path) -> list[str]:
-    """Names of the files whose sha256 differs from MANIFEST.json (empty: all is well)."""
-    manifest = verify_manifest(folder)
-    files: dict[str, dict[str, str]] = manifest.get("files", {})  # type: ignore[assignment]
-    return [
-        name
-        for name, facts in files.items()
-        if hashlib.sha256((folder / name).read_bytes()).hexdigest() != facts["sha256"]
-    ]
+def shard_paths(folder: Path) -> list[Path]:
+    """The weight files of a checkpoint, in order of name."""
+    index = folder / INDEX
+    if not index.exists():
+        return [folder / WEIGHTS]
+    weight_map = read_json(index, f"{index}: file is missing; {AGAIN}").get("weight_map")
+    names = set(weight_map.values()) if isinstance(weight_map, dict) else set()
+    if not names or any(not isinstance(n, str) or Path(n).name != n for n in names):
+        raise CheckpointError(f"{index}: weight_map is damaged; {AGAIN}")
+    return [folder / name for name in sorted(names)]

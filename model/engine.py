@@ -83,11 +83,15 @@ class Engine(Protocol):
         quantize: str | None = None,
         yarn_factor: float | None = None,
         max_context: int | None = None,
+        threads: int = 0,
     ) -> Engine:
         """Load a checkpoint folder, an imported model by name, or the shipped default model.
 
+        `threads` 0 takes half of the cores, so that an editor's other work never stalls a token.
         Raises `CheckpointError` with what is wrong, where, and what to do.
         """
         from qcoder.model.local import LocalEngine  # imports torch: only when a model is wanted
 
-        return LocalEngine.load(path_or_name, device, dtype, quantize, yarn_factor, max_context)
+        return LocalEngine.load(
+            path_or_name, device, dtype, quantize, yarn_factor, max_context, threads
+        )

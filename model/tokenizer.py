@@ -7,11 +7,12 @@ plain characters it is. Special ids are placed by the prompt builder alone, from
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from pathlib import Path
 
 from tokenizers import Tokenizer as Backend
 
+from qcoder.model.config import id_list, read_json
 from qcoder.model.errors import CheckpointError
 
 STOP_NAMES = (
@@ -31,7 +32,7 @@ STOP_NAMES = (
 class Tokenizer:
     """A byte-level BPE tokenizer; immutable after loading."""
 
-    def __init__(self, backend: Backend, digest: str, eos_ids: Sequence[int] = ()) -> None:
+    def __init__(self, backend: Backend, digest: str, eos_ids: Collection[int] = ()) -> None:
         backend.encode_special_tokens = True
         self._backend = backend
         self.hash = digest
@@ -43,8 +44,8 @@ class Tokenizer:
         self._bytes = byte_table(backend, self.vocab_size)
 
     @staticmethod
-    def load(folder: Path, eos_ids: Sequence[int] = ()) -> Tokenizer:
-        """Read `tokenizer.json`; raises `CheckpointError`."""
+    def load(folder: Path) -> Tokenizer:
+        """Read `tokenizer.json`, and the end tokens from the configs; raises `CheckpointError`."""
         path = folder / "tokenizer.json"
         try:
             data = path.read_bytes()
@@ -53,7 +54,7 @@ class Tokenizer:
             raise CheckpointError(f"{path}: file is missing; download it again") from None
         except Exception as error:  # the tokenizers library raises bare Exception
             raise CheckpointError(f"{path}: cannot be read ({error}); download it again") from None
-        return Tokenizer(backend, hashlib.sha256(data).hexdigest(), eos_ids)
+        return Tokenizer(backend, hashlib.sha256(data).hexdigest(), configured_eos(folder))
 
     def encode(self, text: str) -> list[int]:
         """Token ids of plain text."""
@@ -64,11 +65,20 @@ class Tokenizer:
 
     def decode(self, ids: Sequence[int]) -> str:
         """Text of token ids; special tokens give nothing, broken UTF-8 gives U+FFFD."""
-        return b"".join(self._bytes[i] for i in ids).decode("utf-8", "replace")
+        return b"".join(map(self.token_bytes, ids)).decode("utf-8", "replace")
 
     def token_bytes(self, token_id: int) -> bytes:
-        """Bytes of one token; empty for special tokens."""
-        return self._bytes[token_id]
+        """Bytes of one token; empty for special tokens and for ids that no token has."""
+        return self._bytes[token_id] if 0 <= token_id < self.vocab_size else b""
+
+
+def configured_eos(folder: Path) -> set[int]:
+    """End tokens that `generation_config.json` and `config.json` name; either may be missing."""
+    found: set[int] = set()
+    for name in ("generation_config.json", "config.json"):
+        if (folder / name).exists():
+            found.update(id_list(read_json(folder / name, "").get("eos_token_id")))
+    return found
 
 
 def byte_table(backend: Backend, size: int) -> list[bytes]:

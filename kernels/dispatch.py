@@ -1,0 +1,31 @@
+"""Chooses which version of an op runs: `QCODER_KERNELS` = `cpu` (default) or `reference`.
+
+The choice is made once, when an op's module is imported. `reference` runs the plain float32
+versions everywhere: the first thing to try when an answer looks wrong on some machine.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Mapping
+from typing import TypeVar
+
+from torch import Tensor
+
+Op = TypeVar("Op", bound=Callable[..., Tensor])
+
+VARIABLE = "QCODER_KERNELS"
+BACKENDS = ("cpu", "reference")
+
+
+def backend(environ: Mapping[str, str] = os.environ) -> str:
+    """The backend that the environment asks for; raises `ValueError` for an unknown name."""
+    name = environ.get(VARIABLE, "") or BACKENDS[0]
+    if name not in BACKENDS:
+        raise ValueError(f"{VARIABLE}={name} is unknown; use one of: {', '.join(BACKENDS)}")
+    return name
+
+
+def choose(*, cpu: Op, reference: Op) -> Op:
+    """The version of one op that this process uses."""
+    return {"cpu": cpu, "reference": reference}[backend()]

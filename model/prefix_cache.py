@@ -1,0 +1,103 @@
+"""Sequences that were computed, kept for the next prompt that starts the same way.
+
+Between two keystrokes most of a prompt stays: the packed files, the suffix, the text before the
+cursor. The sequence with the longest common prefix is cut there and continued.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence as IdSequence
+
+from qcoder.model.kv_cache import CacheShape, Sequence
+
+MAX_SEQUENCES = 6
+MAX_BYTES = 1 << 30
+KEEP_SHARE = 0.5
+"""A sequence that would lose more than this share of its tokens is copied, not cut."""
+
+
+def common_prefix(a: IdSequence[int], b: IdSequence[int]) -> int:
+    """Number of equal leading ids."""
+    length = 0
+    for x, y in zip(a, b, strict=False):
+        if x != y:
+            break
+        length += 1
+    return length
+
+
+class PrefixCache:
+    """A few computed sequences, least recently used first; within a number and a size.
+
+    The newest sequence always stays, even if it alone is larger than the cap.
+    """
+
+    __slots__ = ("_max_bytes", "_max_sequences", "_sequences", "_shape")
+
+    def __init__(
+        self,
+        shape: CacheShape,
+        max_sequences: int = MAX_SEQUENCES,
+        max_bytes: int = MAX_BYTES,
+    ) -> None:
+        self._shape, self._max_sequences, self._max_bytes = shape, max_sequences, max_bytes
+        self._sequences: list[Sequence] = []
+
+    def __len__(self) -> int:
+        return len(self._sequences)
+
+    @property
+    def size_bytes(self) -> int:
+        """Memory of all sequences."""
+        return sum(s.size_bytes for s in self._sequences)
+
+    def acquire(self, ids: IdSequence[int], total_tokens: int) -> tuple[Sequence, int]:
+        """A sequence cut to the first n ids of the prompt, and n; n < len(ids).
+
+        The last token is always computed again: its logits are what the prompt is for. The caller
+        continues the sequence in place, up to `total_tokens`; it belongs to the cache.
+        """
+        best, shared = self._longest(ids)
+        if best is None:
+            taken = Sequence(self._shape)
+        elif shared < KEEP_SHARE * len(best.ids):
+            # Another prompt (another file, a review) is about to be overwritten: keep both.
+            taken = best.copy_prefix(shared)
+            self._touch(best)
+        else:
+            taken = best
+            taken.truncate(shared)
+        taken.reserve(total_tokens)
+        self._touch(taken)
+        self._evict()
+        return taken, shared
+
+    def check_integrity(self) -> None:
+        """Assert what must always hold."""
+        assert len(self._sequences) <= self._max_sequences
+        assert len(self._sequences) <= 1 or self.size_bytes <= self._max_bytes
+        assert len({id(s) for s in self._sequences}) == len(self._sequences)
+        for sequence in self._sequences:
+            sequence.check_integrity()
+
+    def _longest(self, ids: IdSequence[int]) -> tuple[Sequence | None, int]:
+        best, most = None, 0
+        for sequence in self._sequences:
+            shared = min(common_prefix(sequence.ids, ids), len(ids) - 1)
+            # At equal prefixes the one that loses least, then the most recent.
+            if shared > most or (
+                shared == most > 0 and best and len(sequence.ids) <= len(best.ids)
+            ):
+                best, most = sequence, shared
+        return best, most
+
+    def _touch(self, sequence: Sequence) -> None:
+        if sequence in self._sequences:
+            self._sequences.remove(sequence)
+        self._sequences.append(sequence)
+
+    def _evict(self) -> None:
+        while len(self._sequences) > 1 and (
+            len(self._sequences) > self._max_sequences or self.size_bytes > self._max_bytes
+        ):
+            del self._sequences[0]
