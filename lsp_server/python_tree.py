@@ -1,0 +1,205 @@
+"""Reading Python syntax trees: scopes, dotted names, imports. The review rules stand on this.
+
+Everything here is a function of tree-sitter nodes; walks use cursors or explicit stacks, so the
+nesting depth of a user's file is no limit.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from functools import cached_property
+
+import tree_sitter
+
+from qcoder.context.parse import parse
+
+Node = tree_sitter.Node
+
+FUNCTIONS = frozenset({"function_definition", "lambda"})
+SCOPES = frozenset({"function_definition", "lambda", "class_definition"})
+
+
+@dataclass(frozen=True)
+class PythonFile:
+    """A parsed Python file with what several rules need of it, computed once."""
+
+    text: str
+    tree: tree_sitter.Tree
+
+    @staticmethod
+    def parse(text: str) -> PythonFile | None:
+        """Parse a text; None when no tree comes out of it in time."""
+        tree = parse(text, "python")
+        return None if tree is None else PythonFile(text, tree)
+
+    @property
+    def root(self) -> Node:
+        """The module."""
+        return self.tree.root_node
+
+    @cached_property
+    def nodes(self) -> dict[str, list[Node]]:
+        """Nodes by type, in document order, for the types that rules ask for."""
+        found: dict[str, list[Node]] = {}
+        for node in walk(self.root):
+            found.setdefault(node.type, []).append(node)
+        return found
+
+    @cached_property
+    def functions(self) -> list[Node]:
+        """Every `def`, nested ones and methods included."""
+        return self.nodes.get("function_definition", [])
+
+    @cached_property
+    def imports(self) -> dict[str, str]:
+        """What an imported name stands for: {"sleep": "time.sleep", "sp": "subprocess"}."""
+        names: dict[str, str] = {}
+        for node in self.nodes.get("import_statement", []):
+            for item in node.children_by_field_name("name"):
+                target, alias = _import_item(item)
+                names[alias or target.split(".")[0]] = target if alias else target.split(".")[0]
+        for node in self.nodes.get("import_from_statement", []):
+            module = node.child_by_field_name("module_name")
+            for item in node.children_by_field_name("name"):
+                target, alias = _import_item(item)
+                names[alias or target] = f"{text_of(module)}.{target}"
+        return names
+
+    def resolve(self, node: Node | None) -> str:
+        """Full dotted name of a name or attribute chain through the imports; "" for others.
+
+        A name that is rebound in the function that uses it does not resolve.
+        """
+        name = dotted(node)
+        head, dot, rest = name.partition(".")
+        if head not in self.imports:
+            return name
+        return self.imports[head] + dot + rest
+
+    def callee(self, call: Node) -> str:
+        """Resolved dotted name of what a call calls; "" for anything but names."""
+        return self.resolve(call.child_by_field_name("function"))
+
+
+def _import_item(item: Node) -> tuple[str, str]:
+    """Imported name and alias ("" without one)."""
+    if item.type == "aliased_import":
+        name, alias = item.child_by_field_name("name"), item.child_by_field_name("alias")
+        return text_of(name), text_of(alias)
+    return text_of(item), ""
+
+
+def text_of(node: Node | None) -> str:
+    """Source text of a node; "" for None."""
+    if node is None or node.text is None:
+        return ""
+    return node.text.decode("utf-8", "replace")
+
+
+def walk(node: Node, enter: Callable[[Node], bool] | None = None) -> Iterator[Node]:
+    """A node and its named descendants in document order; `enter` says whose children count."""
+    stack = [node]
+    while stack:
+        current = stack.pop()
+        yield current
+        if enter is None or enter(current):
+            stack.extend(reversed(current.named_children))
+
+
+def own_nodes(function: Node) -> Iterator[Node]:
+    """Nodes of a function's body, not entering nested functions, lambdas and classes."""
+    body = function.child_by_field_name("body")
+    if body is None:
+        return
+    for node in walk(body, lambda n: n.type not in SCOPES):
+        yield node
+
+
+def dotted(node: Node | None) -> str:
+    """`a.b.c` of a chain of names; "" for anything else."""
+    parts: list[str] = []
+    while node is not None and node.type == "attribute":
+        parts.append(text_of(node.child_by_field_name("attribute")))
+        node = node.child_by_field_name("object")
+    if node is None or node.type != "identifier":
+        return ""
+    return ".".join([text_of(node), *reversed(parts)])
+
+
+def parents(node: Node) -> Iterator[Node]:
+    """Enclosing nodes, innermost first."""
+    parent = node.parent
+    while parent is not None:
+        yield parent
+        parent = parent.parent
+
+
+def enclosing(node: Node, types: frozenset[str]) -> Node | None:
+    """The innermost enclosing node of the given types."""
+    return next((p for p in parents(node) if p.type in types), None)
+
+
+def is_async(function: Node) -> bool:
+    """Whether a `def` is `async def`."""
+    return any(child.type == "async" for child in function.children)
+
+
+def name_of(node: Node) -> str:
+    """Name of a function or class; "" for a lambda."""
+    return text_of(node.child_by_field_name("name"))
+
+
+def decorators(function: Node) -> list[str]:
+    """Dotted names of a definition's decorators, arguments left out."""
+    parent = function.parent
+    if parent is None or parent.type != "decorated_definition":
+        return []
+    names = []
+    for child in parent.named_children:
+        if child.type == "decorator" and child.named_children:
+            what = child.named_children[0]
+            what = what.child_by_field_name("function") if what.type == "call" else what
+            names.append(dotted(what))
+    return names
+
+
+def arguments(call: Node) -> list[Node]:
+    """Positional and keyword arguments of a call."""
+    node = call.child_by_field_name("arguments")
+    return [] if node is None else [c for c in node.named_children if c.type != "comment"]
+
+
+def keyword(call: Node, name: str) -> Node | None:
+    """Value of a keyword argument."""
+    for argument in arguments(call):
+        if argument.type == "keyword_argument":
+            if text_of(argument.child_by_field_name("name")) == name:
+                return argument.child_by_field_name("value")
+    return None
+
+
+def statement_of(node: Node) -> Node:
+    """The statement that a node belongs to (itself when it is one)."""
+    current = node
+    while current.parent is not None and current.parent.type not in ("block", "module"):
+        current = current.parent
+    return current
+
+
+def symbol_of(node: Node) -> str:
+    """Dotted path of the functions and classes around a node."""
+    names = [name_of(p) for p in parents(node) if p.type in SCOPES]
+    return ".".join(reversed([n for n in names if n]))
+
+
+def is_discarded(call: Node) -> bool:
+    """Whether a call is a statement of its own, its result thrown away."""
+    return call.parent is not None and call.parent.type == "expression_statement"
+
+
+def one_line(node: Node, limit: int = 60) -> str:
+    """Source of a node on one line, shortened."""
+    text = re.sub(r"\s+", " ", text_of(node))
+    return text if len(text) <= limit else text[: limit - 1] + "…"

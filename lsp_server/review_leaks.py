@@ -1,0 +1,416 @@
+"""Rule `resource-leak`: files, sockets and processes that a function opens and drops.
+
+The check follows one local name through the statements of its function. The name's state is
+unborn, open, settled (closed, handed on, or not known for sure) or dead (the path has ended); a
+leak is reported only where the state is open on every path that leads there. Whatever takes the
+name along, an unknown call, an attribute, a closure, settles it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass, field
+from enum import Enum
+
+from qcoder.lsp_server.python_tree import (
+    FUNCTIONS,
+    SCOPES,
+    Node,
+    PythonFile,
+    arguments,
+    dotted,
+    enclosing,
+    keyword,
+    name_of,
+    own_nodes,
+    parents,
+    statement_of,
+    text_of,
+    walk,
+)
+from qcoder.lsp_server.review_rule import Hit, Rule
+
+FILE_CLOSERS = frozenset({"close", "detach", "__enter__", "__exit__", "release"})
+PROCESS_CLOSERS = frozenset({"wait", "communicate", "poll", "terminate", "kill", "__enter__"})
+POOL_CLOSERS = frozenset({"shutdown", "close", "terminate", "join", "__enter__"})
+SOCKET_CLOSERS = FILE_CLOSERS | {"makefile", "quit"}
+SESSION_CLOSERS = FILE_CLOSERS | {"aclose"}
+
+OPENERS: Mapping[str, frozenset[str]] = {
+    **dict.fromkeys(
+        (
+            "open", "io.open", "codecs.open", "os.fdopen", "gzip.open", "bz2.open", "lzma.open",
+            "tarfile.open", "zipfile.ZipFile", "tempfile.TemporaryFile", "shelve.open",
+            "tempfile.NamedTemporaryFile", "sqlite3.connect", "urllib.request.urlopen",
+        ),
+        FILE_CLOSERS,
+    ),
+    **dict.fromkeys(
+        (
+            "socket.socket", "socket.create_connection", "socket.create_server", "ftplib.FTP",
+            "smtplib.SMTP", "smtplib.SMTP_SSL",
+        ),
+        SOCKET_CLOSERS,
+    ),
+    **dict.fromkeys(
+        (
+            "concurrent.futures.ThreadPoolExecutor", "concurrent.futures.ProcessPoolExecutor",
+            "multiprocessing.Pool",
+        ),
+        POOL_CLOSERS,
+    ),
+    **dict.fromkeys(
+        ("aiohttp.ClientSession", "httpx.Client", "httpx.AsyncClient"), SESSION_CLOSERS
+    ),
+    "subprocess.Popen": PROCESS_CLOSERS,
+}  # fmt: skip
+"""What opens something, and the methods that end it."""
+
+PLAIN_FILES = frozenset({"open", "io.open", "codecs.open", "gzip.open", "bz2.open", "lzma.open"})
+FILE_METHODS = frozenset({"read", "readlines", "readline", "write", "writelines", "decode"})
+
+BORROWERS = frozenset(
+    {
+        "json.load", "json.dump", "pickle.load", "pickle.dump", "marshal.load", "marshal.dump",
+        "tomllib.load", "toml.load", "toml.dump", "yaml.load", "yaml.safe_load", "yaml.dump",
+        "yaml.safe_dump", "plistlib.load", "plistlib.dump", "shutil.copyfileobj", "ast.parse",
+        "numpy.load", "numpy.save", "print", "list", "tuple", "set", "sorted", "len", "next",
+        "sum", "max", "min", "any", "all", "isinstance", "str", "repr", "bool", "type", "id",
+    }
+)  # fmt: skip
+"""Calls that use an argument and do not keep it."""
+
+PATH_MODES = frozenset("rwaxbt+")
+
+
+class State(Enum):
+    """What is known of the name at a point of the function."""
+
+    UNBORN = "unborn"
+    OPEN = "open"
+    SETTLED = "settled"
+    DEAD = "dead"
+
+
+def check_resource_leak(file: PythonFile) -> Iterator[Hit]:
+    """Resources of local names that are never closed, and files that are read in passing."""
+    shadowed = any(name_of(f) == "open" and f.parent == file.root for f in file.functions)
+    for call in file.nodes.get("call", []):
+        opener = opener_of(call, file)
+        if not opener or (opener == "open" and shadowed) or is_detached(call):
+            continue
+        parent = call.parent
+        if parent is None:
+            continue
+        if opener in PLAIN_FILES and is_used_in_passing(call, file):
+            yield Hit(call, f"the file is never closed; use `with {opener}(...) as file:`")
+        elif parent.type == "assignment" and parent.child_by_field_name("right") == call:
+            yield from check_local(call, opener, parent, file)
+
+
+def opener_of(call: Node, file: PythonFile) -> str:
+    """Key of `OPENERS` that a call stands for, or ""."""
+    name = file.callee(call)
+    if name in OPENERS:
+        return name
+    function = call.child_by_field_name("function")
+    if function is None or function.type != "attribute" or not is_file_mode(arguments(call)):
+        return ""
+    owner = function.child_by_field_name("object")
+    path_like = dotted(owner).lower().endswith(("path", "file")) or (
+        owner is not None and owner.type == "call" and file.callee(owner) == "pathlib.Path"
+    )
+    return "open" if text_of(function.child_by_field_name("attribute")) == "open" and path_like else ""
+
+
+def is_file_mode(given: list[Node]) -> bool:
+    """Whether arguments look like those of `Path.open`: none, or a mode first."""
+    if not given:
+        return True
+    first = text_of(given[0]).strip("\"'")
+    return given[0].type == "string" and bool(first) and set(first) <= PATH_MODES
+
+
+def is_detached(call: Node) -> bool:
+    """A process that is meant to outlive its parent."""
+    return any(keyword(call, name) is not None for name in ("start_new_session", "creationflags"))
+
+
+def is_used_in_passing(call: Node, file: PythonFile) -> bool:
+    """`open(p).read()` or `json.load(open(p))`: nothing is left that could close the file."""
+    parent = call.parent
+    if parent is not None and parent.type == "attribute" and parent.parent is not None:
+        method = text_of(parent.child_by_field_name("attribute"))
+        return parent.parent.type == "call" and method in FILE_METHODS
+    if parent is not None and parent.type == "argument_list" and parent.parent is not None:
+        return file.callee(parent.parent) in BORROWERS
+    return False
+
+
+def check_local(call: Node, opener: str, assignment: Node, file: PythonFile) -> Iterator[Hit]:
+    """Follow `name = opener(...)` inside a function."""
+    target = assignment.child_by_field_name("left")
+    function = enclosing(call, SCOPES)
+    if target is None or target.type != "identifier" or function is None:
+        return
+    if function.type != "function_definition" or is_declared_outside(text_of(target), function):
+        return
+    trace = Trace(text_of(target), statement_of(assignment), OPENERS[opener], file)
+    body = function.child_by_field_name("body")
+    end = trace.block(body, State.UNBORN) if body is not None else State.DEAD
+    if end is State.OPEN:
+        trace.leaks.append(None)
+    if trace.leaks:
+        yield Hit(call, leak_message(text_of(target), opener, trace.leaks[0]))
+
+
+def is_declared_outside(name: str, function: Node) -> bool:
+    """`global name` or `nonlocal name`."""
+    return any(
+        node.type in ("global_statement", "nonlocal_statement")
+        and name in (text_of(child) for child in node.named_children)
+        for node in own_nodes(function)
+    )
+
+
+def leak_message(name: str, opener: str, place: Node | None) -> str:
+    """The sentence for a leak at a statement, or at the end of the function or loop (None)."""
+    if opener == "subprocess.Popen":
+        advice = f"call `{name}.wait()` or use `with`"
+    elif opener in ("aiohttp.ClientSession", "httpx.AsyncClient"):
+        advice = "use `async with`"
+    else:
+        advice = f"use `with {opener}(...) as {name}:`"
+    if place is None:
+        verb = "waited for" if opener == "subprocess.Popen" else "closed"
+        return f"`{name}` is never {verb}; {advice}"
+    line = place.start_point[0] + 1
+    what = "raised over" if place.type == "raise_statement" else "left"
+    where = f"when the function is {what} at line {line}"
+    return f"`{name}` is still open {where}; {advice}"
+
+
+@dataclass
+class Trace:
+    """Follows one name; `leaks` collects the places where it is lost while open."""
+
+    name: str
+    birth: Node
+    closers: frozenset[str]
+    file: PythonFile
+    leaks: list[Node | None] = field(default_factory=list)
+    exits: list[list[State]] = field(default_factory=list)
+    guarded: int = 0
+
+    def block(self, block: Node, state: State) -> State:
+        """State after the statements of a block."""
+        for statement in block.named_children:
+            if state is State.DEAD:
+                return state
+            if statement.type != "comment":
+                state = self.statement(statement, state)
+        return state
+
+    def statement(self, node: Node, state: State) -> State:
+        """State after one statement."""
+        if node == self.birth:
+            return State.OPEN
+        handler = {
+            "if_statement": self.branches,
+            "for_statement": self.loop,
+            "while_statement": self.loop,
+            "try_statement": self.attempt,
+            "with_statement": self.context,
+            "match_statement": self.opaque,
+        }.get(node.type)
+        if handler is not None:
+            return handler(node, state)
+        if self.settles([node]):
+            state = State.SETTLED
+        if node.type in ("return_statement", "raise_statement"):
+            return self.leave(node, state)
+        if node.type in ("break_statement", "continue_statement"):
+            if self.exits and node.type == "break_statement":
+                self.exits[-1].append(state)
+            return State.DEAD
+        return state
+
+    def leave(self, node: Node, state: State) -> State:
+        if state is State.OPEN and not self.guarded:
+            self.leaks.append(node)
+        return State.DEAD
+
+    def branches(self, node: Node, state: State) -> State:
+        """`if`: a condition that asks about the name may know more than we do."""
+        condition = node.child_by_field_name("condition")
+        asked = condition is not None and self.asks(condition)
+        inside = State.SETTLED if asked and state is State.OPEN else state
+        ends = [self.block(b, inside) for b in node.children_by_field_name("consequence")]
+        complete = False
+        for other in node.children_by_field_name("alternative"):
+            complete = complete or other.type == "else_clause"
+            body = other.child_by_field_name("body") or other.child_by_field_name("consequence")
+            ends.append(self.block(body, state) if body is not None else state)
+        return join([*ends, *([] if complete else [state])])
+
+    def loop(self, node: Node, state: State) -> State:
+        """Loops: the body may run any number of times; a name born inside must end inside."""
+        header = [c for c in node.named_children if c.type not in ("block", "else_clause")]
+        if self.settles(header):
+            state = State.SETTLED
+        body = node.child_by_field_name("body")
+        if body is None:
+            return state
+        self.exits.append([])
+        born_inside = state is State.UNBORN
+        end = self.block(body, state)
+        if born_inside and end is State.OPEN and not self.guarded:
+            self.leaks.append(None)
+            end = State.SETTLED
+        endless = node.type == "while_statement" and text_of(
+            node.child_by_field_name("condition")
+        ) in ("True", "1")
+        after = join([*self.exits.pop(), *([] if endless else [state, end])])
+        other = node.child_by_field_name("alternative")
+        if other is not None and self.settles([other]):
+            return State.SETTLED
+        return after
+
+    def attempt(self, node: Node, state: State) -> State:
+        """`try`: a `finally` that settles the name makes every way out of the body safe."""
+        final = [c for c in node.named_children if c.type == "finally_clause"]
+        safe = bool(final) and self.settles(final)
+        self.guarded += safe
+        body = node.child_by_field_name("body")
+        before = state
+        end = self.block(body, state) if body is not None else state
+        ends = []
+        for clause in node.named_children:
+            blocks = [c for c in clause.named_children if c.type == "block"]
+            if clause.type.startswith("except") and blocks:
+                # Whether the body had come as far as the opening is not known here.
+                known = before if before is end else State.SETTLED
+                ends.append(self.block(blocks[-1], known))
+            elif clause.type == "else_clause" and blocks and end is not State.DEAD:
+                end = self.block(blocks[-1], end)
+        self.guarded -= safe
+        after = join([end, *ends])
+        return State.SETTLED if safe and after is not State.DEAD else after
+
+    def context(self, node: Node, state: State) -> State:
+        """`with`: taking the name along settles it."""
+        header = [c for c in node.named_children if c.type == "with_clause"]
+        body = node.child_by_field_name("body")
+        if self.settles(header):
+            state = State.SETTLED
+        return self.block(body, state) if body is not None else state
+
+    def opaque(self, node: Node, state: State) -> State:
+        """Statements that are not followed: the name counts as settled when they use it."""
+        return State.SETTLED if self.mentions(node) else state
+
+    def mentions(self, node: Node) -> bool:
+        """Whether the name occurs in a piece of code."""
+        return any(n.type == "identifier" and text_of(n) == self.name for n in walk(node))
+
+    def asks(self, condition: Node) -> bool:
+        """Whether a condition tests the object itself (`if file`), not what it holds."""
+        for node in walk(condition):
+            if node.type == "identifier" and text_of(node) == self.name:
+                parent = node.parent
+                if parent is None or parent.type != "attribute":
+                    return True
+                if text_of(parent.child_by_field_name("attribute")) in ("closed", "returncode"):
+                    return True
+        return False
+
+    def settles(self, nodes: Iterable[Node]) -> bool:
+        """Whether the code closes the name or takes it out of our sight."""
+        return any(
+            n.type == "identifier" and text_of(n) == self.name and self.is_final_use(n)
+            for node in nodes
+            for n in walk(node)
+        )
+
+    def is_final_use(self, name: Node) -> bool:
+        """Whether one use closes the name or hands it on."""
+        parent = name.parent
+        if parent is None:
+            return False
+        if parent.type == "keyword_argument" and parent.child_by_field_name("name") == name:
+            return False
+        if parent.type == "attribute" and parent.child_by_field_name("object") != name:
+            return False
+        if any(p.type in FUNCTIONS and is_inside(p, self.birth) for p in parents(name)):
+            return True
+        if parent.type == "attribute":
+            return text_of(parent.child_by_field_name("attribute")) in self.closers
+        if parent.type == "argument_list" and parent.parent is not None:
+            return self.file.callee(parent.parent) not in BORROWERS
+        if parent.type in ("for_statement", "for_in_clause"):
+            return parent.child_by_field_name("right") != name
+        return parent.type not in ("comparison_operator", "not_operator", "interpolation")
+
+
+def is_inside(scope: Node, birth: Node) -> bool:
+    """Whether a function is nested in the one where the name is born."""
+    return not (scope.start_byte <= birth.start_byte and birth.end_byte <= scope.end_byte)
+
+
+def join(states: Iterable[State]) -> State:
+    """What is known where paths meet: only what all living ones agree on."""
+    living = {s for s in states if s is not State.DEAD}
+    if not living:
+        return State.DEAD
+    return living.pop() if len(living) == 1 else State.SETTLED
+
+
+RULES = (
+    Rule(
+        name="resource-leak",
+        severity="warning",
+        summary="a file, socket, process or pool is opened and never closed",
+        why="The descriptor stays open until the garbage collector finds it, which on an error "
+        "path or on another interpreter may be never; buffered data may not reach the disk.",
+        check=check_resource_leak,
+        valid=(
+            "def f(p):\n    with open(p) as file:\n        return file.read()\n",
+            "def f(p):\n    file = open(p)\n    try:\n        return file.read()\n"
+            "    finally:\n        file.close()\n",
+            "def f(p):\n    file = open(p)\n    data = file.read()\n    file.close()\n    return data\n",
+            "def f(p):\n    file = open(p)\n    return file\n",
+            "def f(self, p):\n    file = open(p)\n    self.file = file\n",
+            "def f(p, stack):\n    file = open(p)\n    stack.enter_context(file)\n",
+            "def f(p):\n    file = open(p)\n    def g():\n        return file.read()\n    return g\n",
+            "def f(p):\n    if p:\n        file = open(p)\n    else:\n        file = None\n"
+            "    if file:\n        file.close()\n",
+            "def f(p):\n    try:\n        file = open(p)\n    except OSError:\n        return None\n"
+            "    with file:\n        return file.read()\n",
+            "import subprocess\ndef f(c):\n    p = subprocess.Popen(c)\n    return p.wait()\n",
+            "import socket\ndef f(a):\n    s = socket.create_connection(a)\n    serve(s)\n",
+            "def f(p):\n    for x in p:\n        file = open(x)\n        yield file\n",
+            "def f(p):\n    global log\n    log = open(p)\n",
+            "def f(p):\n    while True:\n        file = open(p)\n        if file.read():\n"
+            "            break\n        file.close()\n    file.close()\n",
+            "from store import open\ndef f(p):\n    return open(p).read()\n",
+        ),
+        invalid=(
+            "def f(p):\n    file = open(p)\n    return file.read()\n",
+            "def f(p):\n    file = open(p)\n    for line in file:\n        print(line)\n",
+            "def f(p, quick):\n    file = open(p)\n    if quick:\n        return None\n"
+            "    data = file.read()\n    file.close()\n    return data\n",
+            "import json\ndef f(p):\n    return json.load(open(p))\n",
+            "def f(p):\n    return open(p).read()\n",
+            "import subprocess as sp\ndef f(c):\n    p = sp.Popen(c)\n    return p.stdout.read()\n",
+            "from socket import create_connection\ndef f(a):\n    s = create_connection(a)\n"
+            "    s.sendall(b'x')\n",
+            "import json\ndef f(p):\n    file = open(p)\n    return json.load(file)\n",
+            "def f(paths):\n    for p in paths:\n        file = open(p)\n        print(file.read())\n",
+            "from pathlib import Path\ndef f(p):\n    file = Path(p).open('rb')\n"
+            "    return file.read()\n",
+            "def f(p):\n    file = open(p)\n    if not file.read():\n        raise ValueError(p)\n"
+            "    file.close()\n",
+        ),
+    ),
+)
+

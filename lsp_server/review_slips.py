@@ -1,0 +1,207 @@
+"""Rules about slips of the pen that tests rarely catch: shared defaults, lost exceptions."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from qcoder.lsp_server.python_tree import (
+    SCOPES,
+    Node,
+    PythonFile,
+    arguments,
+    dotted,
+    own_nodes,
+    parents,
+    statement_of,
+    text_of,
+    walk,
+)
+from qcoder.lsp_server.review_rule import Hit, Rule
+
+MUTABLE_TYPES = frozenset({"list", "dictionary", "set", "list_comprehension"})
+MUTABLE_CALLS = frozenset({"list", "dict", "set", "bytearray", "collections.defaultdict"})
+MUTATORS = frozenset(
+    {"append", "extend", "insert", "add", "update", "setdefault", "pop", "remove", "discard"}
+    | {"clear", "popitem", "sort", "reverse"}
+)
+LOOPS = frozenset({"for_statement", "while_statement"})
+
+
+def check_mutable_default(file: PythonFile) -> Iterator[Hit]:
+    """Mutable defaults that the function changes or lets out."""
+    for function in file.functions:
+        parameters = function.child_by_field_name("parameters")
+        for parameter in parameters.named_children if parameters is not None else ():
+            if parameter.type not in ("default_parameter", "typed_default_parameter"):
+                continue
+            value = parameter.child_by_field_name("value")
+            name = text_of(parameter.child_by_field_name("name"))
+            if value is None or not is_mutable(value, file) or is_reassigned(name, function):
+                continue
+            if any(changes(node, name) for node in own_nodes(function)):
+                yield Hit(
+                    parameter,
+                    f"all calls share this default of `{name}`, and the function changes it or "
+                    "hands it out; use None and make a new one inside",
+                )
+
+
+def is_mutable(value: Node, file: PythonFile) -> bool:
+    """Whether a default is one mutable object for all calls."""
+    if value.type == "call":
+        return file.callee(value) in MUTABLE_CALLS
+    return value.type in MUTABLE_TYPES
+
+
+def is_reassigned(name: str, function: Node) -> bool:
+    """Whether the function gives the name another value (`x = list(x)`)."""
+    return any(
+        node.type == "assignment" and text_of(node.child_by_field_name("left")) == name
+        for node in own_nodes(function)
+    )
+
+
+def changes(node: Node, name: str) -> bool:
+    """Whether one node mutates the named object, returns it or stores it in an attribute."""
+    if node.type == "call":
+        owner, _, method = dotted(node.child_by_field_name("function")).rpartition(".")
+        return owner == name and method in MUTATORS
+    if node.type == "return_statement":
+        return [text_of(child) for child in node.named_children] == [name]
+    if node.type == "augmented_assignment":
+        return text_of(node.child_by_field_name("left")) == name
+    if node.type == "assignment":
+        left, right = node.child_by_field_name("left"), node.child_by_field_name("right")
+        if left is not None and left.type == "subscript":
+            return text_of(left.child_by_field_name("value")) == name
+        return left is not None and left.type == "attribute" and text_of(right) == name
+    return False
+
+
+def check_return_in_finally(file: PythonFile) -> Iterator[Hit]:
+    """`return`, `break` and `continue` that leave a `finally` and drop its exception."""
+    for kind in ("return_statement", "break_statement", "continue_statement"):
+        for node in file.nodes.get(kind, []):
+            inside = []
+            for parent in parents(node):
+                inside.append(parent.type)
+                if parent.type in SCOPES or parent.type == "finally_clause":
+                    break
+            stays = kind != "return_statement" and not LOOPS.isdisjoint(inside)
+            if inside and inside[-1] == "finally_clause" and not stays:
+                word = kind.removesuffix("_statement")
+                yield Hit(node, f"`{word}` in `finally` swallows the exception that is under way")
+
+
+def check_changed_while_iterated(file: PythonFile) -> Iterator[Hit]:
+    """Containers that change size inside the loop over them."""
+    for loop in file.nodes.get("for_statement", []):
+        over = iterated(loop.child_by_field_name("right"))
+        body = loop.child_by_field_name("body")
+        if not over or body is None:
+            continue
+        for node in walk(body, lambda n: n.type not in SCOPES):
+            if resizes(node, over) and not leaves_loop(node, loop):
+                yield Hit(node, f"`{over}` changes while the loop runs over it; loop over a copy")
+                break
+
+
+def iterated(node: Node | None) -> str:
+    """Dotted name that a loop runs over, directly or through `.items()` and the like."""
+    if node is None:
+        return ""
+    if node.type == "call" and not arguments(node):
+        owner, _, method = dotted(node.child_by_field_name("function")).rpartition(".")
+        return owner if method in ("items", "keys", "values") else ""
+    return dotted(node)
+
+
+def resizes(node: Node, over: str) -> bool:
+    """Whether a node is `del over[...]`, `over.remove(...)` and the like, as a statement."""
+    if node.type == "delete_statement":
+        return any(
+            child.type == "subscript" and dotted(child.child_by_field_name("value")) == over
+            for child in node.named_children
+        )
+    if node.type != "call" or node.parent is None or node.parent.type != "expression_statement":
+        return False
+    owner, _, method = dotted(node.child_by_field_name("function")).rpartition(".")
+    # A list that grows under its loop is a work list, a known idiom.
+    return owner == over and method in ("remove", "pop", "discard", "clear", "popitem")
+
+
+def leaves_loop(node: Node, loop: Node) -> bool:
+    """Whether the loop ends right after the change, or the name is made anew in the body."""
+    statement = statement_of(node)
+    while statement != loop:
+        sibling = statement.next_named_sibling
+        while sibling is not None:
+            if sibling.type in ("break_statement", "return_statement", "raise_statement"):
+                return True
+            sibling = sibling.next_named_sibling
+        if statement.parent is None:
+            return False
+        statement = statement_of(statement.parent)
+    return False
+
+
+RULES = (
+    Rule(
+        name="mutable-default",
+        severity="warning",
+        summary="a mutable default argument is changed or handed out",
+        why="The default is made once, when the function is defined: what one call puts in, the "
+        "next call finds.",
+        check=check_mutable_default,
+        valid=(
+            "def f(x=[]):\n    for y in x:\n        print(y)\n",
+            "def f(x=None):\n    x = x or []\n    x.append(1)\n",
+            "def f(x=()):\n    return x\n",
+            "def f(x=[]):\n    x = list(x)\n    x.append(1)\n    return x\n",
+        ),
+        invalid=(
+            "def f(x=[]):\n    x.append(1)\n    return len(x)\n",
+            "def f(x: dict = {}):\n    x['a'] = 1\n",
+            "def f(x=set()):\n    return x\n",
+            "class A:\n    def __init__(self, x=[]):\n        self.x = x\n",
+        ),
+    ),
+    Rule(
+        name="return-in-finally",
+        severity="warning",
+        summary="leaving a finally block drops the exception",
+        why="An exception that is passing through is gone without a trace, KeyboardInterrupt and "
+        "cancellation included.",
+        check=check_return_in_finally,
+        valid=(
+            "def f():\n    try:\n        return 1\n    finally:\n        close()\n",
+            "def f():\n    try:\n        pass\n    finally:\n        for x in y:\n            break\n",
+            "def f():\n    try:\n        pass\n    finally:\n        def g():\n            return 1\n"
+            "        g()\n",
+        ),
+        invalid=(
+            "def f():\n    try:\n        work()\n    finally:\n        return 1\n",
+            "def f():\n    for x in y:\n        try:\n            work()\n        finally:\n"
+            "            continue\n",
+        ),
+    ),
+    Rule(
+        name="changed-while-iterated",
+        severity="error",
+        summary="a container changes size inside the loop over it",
+        why="Dictionaries and sets raise RuntimeError, lists silently skip elements.",
+        check=check_changed_while_iterated,
+        valid=(
+            "def f(d):\n    for k in list(d):\n        del d[k]\n",
+            "def f(d):\n    for k in d:\n        if k:\n            del d[k]\n            break\n",
+            "def f(d, e):\n    for k in d:\n        e.remove(k)\n",
+            "def f(todo):\n    for x in todo:\n        todo.append(x)\n",
+            "def f(d):\n    for k in d:\n        if k:\n            d.pop(k)\n        return d\n",
+        ),
+        invalid=(
+            "def f(d):\n    for k in d:\n        if not d[k]:\n            del d[k]\n",
+            "def f(d):\n    for k, v in d.items():\n        d.pop(k)\n",
+            "def f(self):\n    for x in self.items:\n        self.items.remove(x)\n",
+        ),
+    ),
+)
