@@ -79,7 +79,7 @@ def _sorted(x: Tensor, gate_up: Tensor, down: Tensor, weights: Tensor, chosen: T
     counts = torch.bincount(flat, minlength=gate_up.shape[0]).tolist()
     rows = x[order // top_k]
     outputs = []
-    for e, part in enumerate(rows.split(counts)):
+    for e, part in enumerate(torch.split(rows, counts)):
         if part.shape[0]:
             gate, up = F.linear(part, gate_up[e]).chunk(2, dim=-1)
             outputs.append(F.linear(F.silu(gate) * up, down[e]))

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+
 import torch
 import torch.nn.functional as F
 from torch import Tensor
@@ -30,8 +32,9 @@ def rms_norm_cpu(x: Tensor, weight: Tensor, eps: float) -> Tensor:
     if x.numel() == size:
         row = x.reshape(size)
         mean_square = float(torch.dot(row, row)) / size
-        return (x * (mean_square + eps) ** -0.5) * weight
-    return F.rms_norm(x, (size,), None, eps) * weight
+        return x * (1 / math.sqrt(mean_square + eps)) * weight
+    y: Tensor = F.rms_norm(x, (size,), None, eps)
+    return y * weight
 
 
 rms_norm = choose(cpu=rms_norm_cpu, reference=rms_norm_reference)

@@ -106,7 +106,7 @@ def context(args: argparse.Namespace) -> int:
     if args.budget < 1:
         raise InputError("--budget must be at least 1 token")
     snapshot, index, line, column, index_ms = opened(args)
-    from qcoder.model.local import DEFAULT_FOLDER
+    from qcoder.model.registry import DEFAULT_FOLDER
     from qcoder.model.tokenizer import Tokenizer
 
     tokenizer = Tokenizer.load(DEFAULT_FOLDER)

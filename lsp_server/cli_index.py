@@ -100,12 +100,12 @@ def _torch() -> tuple[bool, str]:
 
 
 def _model() -> tuple[bool, str]:
-    from qcoder.model.checkpoint import verify_checksums, verify_manifest
     from qcoder.model.errors import ModelError
-    from qcoder.model.local import DEFAULT_FOLDER
+    from qcoder.model.manifest import read_manifest, verify_checksums
+    from qcoder.model.registry import DEFAULT_FOLDER
 
     try:
-        manifest = verify_manifest(DEFAULT_FOLDER)
+        manifest = read_manifest(DEFAULT_FOLDER)
         wrong = verify_checksums(DEFAULT_FOLDER)
     except ModelError as error:
         return False, str(error)

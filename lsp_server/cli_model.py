@@ -40,7 +40,7 @@ def model(args: argparse.Namespace) -> int:
     engine = load_engine(args.name)
     info = asdict(engine.info)
     if args.action == "check":
-        from qcoder.model.checkpoint import verify_checksums
+        from qcoder.model.manifest import verify_checksums
 
         wrong = verify_checksums(Path(engine.info.path))
         if wrong:

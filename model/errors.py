@@ -14,5 +14,5 @@ class CheckpointError(ModelError):
     """A checkpoint is missing, incomplete, damaged or of an unsupported kind."""
 
 
-class PromptTooLong(ModelError):
+class PromptTooLongError(ModelError):
     """Prompt and requested tokens do not fit the model's context."""

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from qcoder.model.engine import EngineStats, ModelInfo
+from qcoder.model.errors import PromptTooLongError
 from qcoder.model.request import FinishReason, GenerationRequest, GenerationStats, TokenOut
 from qcoder.model.stop import StopFilter, interrupted
 
@@ -76,14 +77,14 @@ class FakeEngine:
     def generate(self, request: GenerationRequest) -> Iterator[TokenOut]:
         """Stream the scripted answer; honours cancel, deadline, stop rules and max_tokens."""
         self.requests.append(request)
+        if len(request.prompt.ids) >= self.info.max_context:
+            raise PromptTooLongError(f"prompt of {len(request.prompt.ids)} tokens is too long")
         stop = StopFilter(request.stop)
-        count = 0
-        for piece in pieces(self._answer(request)):
+        for count, piece in enumerate(pieces(self._answer(request)), 1):
             ended = interrupted(request)
             if ended is not None:
                 yield TokenOut(-1, "", 0.0, "model", finish=ended)
                 return
-            count += 1
             self._last = GenerationStats(len(request.prompt.ids), 0, count)
             text = stop.push(piece)
             finish = None

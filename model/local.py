@@ -16,7 +16,7 @@ import torch
 from qcoder.model.checkpoint import Checkpoint
 from qcoder.model.config import ModelConfig, load_config
 from qcoder.model.engine import EngineStats, FimOrder, ModelInfo
-from qcoder.model.errors import CheckpointError, PromptTooLong
+from qcoder.model.errors import CheckpointError, PromptTooLongError
 from qcoder.model.kv_cache import Sequence as KvSequence
 from qcoder.model.manifest import verify
 from qcoder.model.mixture import BlendResult, Mixture
@@ -152,7 +152,7 @@ class LocalEngine:
     def generate(self, request: GenerationRequest) -> Iterator[TokenOut]:
         """Stream tokens; the last one carries `finish`. Closing early keeps the KV cache.
 
-        Raises `PromptTooLong` at once when the prompt leaves no room for a token; `max_tokens` is
+        Raises `PromptTooLongError` at once when the prompt leaves no room for a token; `max_tokens` is
         cut to the room there is.
         """
         self._check_prompt(request.prompt.ids, 1)
@@ -162,7 +162,7 @@ class LocalEngine:
         if not ids:
             raise ValueError("the prompt is empty; it needs at least one token")
         if len(ids) + new_tokens > self._info.max_context:
-            raise PromptTooLong(
+            raise PromptTooLongError(
                 f"prompt of {len(ids)} tokens and {new_tokens} to generate do not fit the context "
                 f"of {self._info.name} ({self._info.max_context}); pack less"
             )

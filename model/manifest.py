@@ -71,6 +71,15 @@ def verify(folder: Path, cache_dir: Path | None = None) -> dict[str, Any]:
     return manifest
 
 
+def verify_checksums(folder: Path) -> list[str]:
+    """Names of the files whose content differs from the manifest, nothing remembered.
+
+    Empty when all is well or when there is no manifest; raises as `read_manifest`.
+    """
+    files = _files(folder / MANIFEST, manifest) if (manifest := read_manifest(folder)) else {}
+    return [name for name, facts in files.items() if sha256(folder / name) != facts["sha256"]]
+
+
 def sha256(path: Path) -> str:
     """Checksum of a file, read in pieces."""
     digest = hashlib.sha256()

@@ -8,9 +8,11 @@
     logits = norm(x) @ head^T
 
 Weights are held in one dtype, with q, k and v in one matrix and gate and up of an expert in one.
-Small models are float32 even when their files are int8: with float32 activations everywhere a
-cached token equals a recomputed one, and torch's int8 product only takes bfloat16 ones at speed
-(kernels/int8_linear.py has the figures).
+Small models are float32 even when their files are int8, so that a cached token equals a recomputed
+one. The faster formats round more than that: one token through 640 x 384 weights from memory, one
+thread beside other work, us (relative error): float32 90, float16 30 (3e-4), bfloat16 37 (3e-3),
+torch's packed int8 with bfloat16 activations 14 (3e-3), with float16 ones 346 (3e-4); 256 tokens on
+two idle cores: float32 680, bfloat16 311, packed int8 963.
 """
 
 from __future__ import annotations
@@ -132,9 +134,9 @@ class Qwen3Moe:
         c = self.config
         h = rms_norm(x, layer.input_norm, c.rms_norm_eps)
         qkv = F.linear(h, layer.qkv, layer.qkv_bias).view(x.shape[0], -1, c.head_dim)
-        qk, v = qkv.split([c.num_heads + c.num_kv_heads, c.num_kv_heads], dim=1)
+        qk, v = torch.split(qkv, [c.num_heads + c.num_kv_heads, c.num_kv_heads], dim=1)
         qk = rotate(rms_norm(qk, layer.qk_norm, c.rms_norm_eps), table)
-        q, k = qk.split([c.num_heads, c.num_kv_heads], dim=1)
+        q, k = torch.split(qk, [c.num_heads, c.num_kv_heads], dim=1)
         keys, values = sequence.write(index, k, v)
         return F.linear(attention(q, keys, values, mask), layer.out, layer.out_bias)
 

@@ -15,6 +15,9 @@ from qcoder.model.request import SamplingParams
 
 FloatArray = NDArray[np.float32]
 
+COLDEST = 1e-4
+"""Temperatures below are greedy: they could not be told apart and would overflow float32."""
+
 
 def sample(
     logprobs: FloatArray, params: SamplingParams, seen: Sequence[int], rng: np.random.Generator
@@ -22,7 +25,7 @@ def sample(
     """Id of the next token; `seen` are the tokens of the generation so far."""
     if params.repetition_penalty != 1.0:
         logprobs = penalize(logprobs, seen, params.repetition_penalty)
-    if params.temperature == 0:
+    if params.temperature < COLDEST:
         return int(logprobs.argmax())
     scores = logprobs / params.temperature
     scores = keep_top_p(keep_top_k(scores, params.top_k), params.top_p)

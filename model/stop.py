@@ -10,10 +10,11 @@ from qcoder.model.request import FinishReason, GenerationRequest, StopRules
 class StopFilter:
     """Passes text through until a rule fires; holds back what may be the start of a stop string."""
 
-    __slots__ = ("_held", "_rules", "_seen_text", "lines", "stopped")
+    __slots__ = ("_held", "_max_lines", "_seen_text", "_strings", "lines", "stopped")
 
     def __init__(self, rules: StopRules) -> None:
-        self._rules = rules
+        self._strings = tuple(s for s in rules.strings if s)
+        self._max_lines = rules.max_lines
         self._held = ""
         self._seen_text = False
         self.lines = 0
@@ -25,12 +26,12 @@ class StopFilter:
             return ""
         data = self._held + text
         self._held = ""
-        ends = [at for s in self._rules.strings if (at := data.find(s)) >= 0]
+        ends = [at for s in self._strings if (at := data.find(s)) >= 0]
         if ends:
             self.stopped = True
             data = data[: min(ends)]
         else:
-            keep = max((overlap(data, s) for s in self._rules.strings), default=0)
+            keep = max((overlap(data, s) for s in self._strings), default=0)
             self._held = data[len(data) - keep :] if keep else ""
             data = data[: len(data) - keep] if keep else data
         return self._limit_lines(data)
@@ -41,12 +42,12 @@ class StopFilter:
         return "" if self.stopped else self._limit_lines(held)
 
     def _limit_lines(self, data: str) -> str:
-        if not self._rules.max_lines:
+        if not self._max_lines:
             return data
         for at, char in enumerate(data):
             if char == "\n" and self._seen_text:
                 self.lines += 1
-                if self.lines >= self._rules.max_lines:
+                if self.lines >= self._max_lines:
                     self.stopped = True
                     return data[:at]
             elif not char.isspace():
