@@ -116,7 +116,9 @@ def _python(statement: str) -> list[Import]:
         if dots:
             path = "/".join(["."] + [".."] * (len(dots) - 1) + ([path] if path else []))
         return [Import(path, _first_words(rest.split(",")))]
-    rest = statement.strip().removeprefix("import")
+    keyword, _, rest = statement.strip().partition(" ")
+    if keyword != "import":
+        return []
     modules = [word for part in rest.split(",") for word in part.split()[:1]]
     return [Import(module.replace(".", "/")) for module in modules]
 

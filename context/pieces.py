@@ -82,8 +82,8 @@ def lines_piece(
     if start >= end:
         return None
     shown = "\n".join(row.removesuffix("\r") for row in rows[start:end])
-    first = _num_bytes(rows[:start]) + start
-    last = first + _num_bytes(rows[start:end]) + end - start - 1
+    first = _num_bytes("\n".join(rows[:start])) + (start > 0)
+    last = first + _num_bytes("\n".join(rows[start:end]))
     span = Span(first, last, start, end)
     return Piece(path, span, kind, name, Level.BODY, shown + "\n", score, reason)
 
@@ -109,5 +109,5 @@ def merge(pieces: Sequence[Piece], tokens: int) -> PackedSegment:
     return PackedSegment(segment, level, tokens, best.reason)
 
 
-def _num_bytes(rows: Sequence[str]) -> int:
-    return sum(len(row.encode("utf-8", "surrogatepass")) for row in rows)
+def _num_bytes(text: str) -> int:
+    return len(text.encode("utf-8", "surrogatepass"))

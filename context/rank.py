@@ -339,6 +339,8 @@ def _alike(record: FileRecord, site: Site, weights: Mapping[str, float]) -> list
             continue
         positions = chunk_positions(chunk)
         common = names_at.intersection(positions)
+        if not common:
+            continue
         weight = sum(shared[p] for p in common)
         score = factor * weight / (total + (len(positions) - len(common)) * mean)
         if score >= _MIN_SIMILARITY and end > start:

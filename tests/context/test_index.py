@@ -1,0 +1,376 @@
+"""The index equals what a fresh one would say: after edits, overlays, restarts and kills."""
+
+from __future__ import annotations
+
+import logging
+import os
+import random
+import signal
+import subprocess
+import sys
+import threading
+from pathlib import Path
+
+import pytest
+
+from qcoder.context import index as index_module
+from qcoder.context.index import Index
+from qcoder.context.segments import Document
+
+SAMPLE = '''import os
+from pkg.b import beta
+
+class Alpha:
+    """Holds things."""
+
+    def run(self, value: int) -> int:
+        return beta(value)
+
+def alpha_main():
+    def hidden():
+        pass
+    return Alpha().run(1)
+'''
+
+
+def state(index: Index) -> object:
+    """Everything that a reader can see, without what depends on when files were read."""
+    facts = {path: record.facts for path in index.paths() if (record := index.record(path))}
+    return facts, index.maps()
+
+
+def fresh(root: Path, cache: Path) -> Index:
+    index = Index.open(root, cache)
+    index.refresh()
+    return index
+
+
+@pytest.fixture
+def root(tmp_path: Path) -> Path:
+    root = tmp_path / "root"
+    (root / "pkg").mkdir(parents=True)
+    (root / "pkg" / "a.py").write_text(SAMPLE)
+    (root / "pkg" / "b.py").write_text("def beta(x):\n    return x\n")
+    (root / "notes.md").write_text("# Notes\nbeta is a function.\n")
+    return root
+
+
+@pytest.fixture
+def cache(tmp_path: Path) -> Path:
+    return tmp_path / "cache"
+
+
+def test_refresh_finds_definitions_references_and_imports(root: Path, cache: Path) -> None:
+    index = fresh(root, cache)
+    assert index.paths() == ("notes.md", "pkg/a.py", "pkg/b.py")
+    (beta,) = index.definitions("beta")
+    assert (beta.path, beta.kind, beta.text) == ("pkg/b.py", "function", "def beta(x):")
+    assert index.definitions("hidden") == ()
+    assert index.calls("beta") == 1
+    assert index.resolve("pkg/b", "pkg/a.py") == ("pkg/b.py",)
+    assert set(index.users("beta", 10)) == {"notes.md", "pkg/a.py", "pkg/b.py"}
+    report = index.report()
+    assert report.files == 3
+    assert report.languages == {"markdown": 1, "python": 2}
+    assert report.lines == 17
+    assert report.symbols == 5
+
+
+def test_second_start_parses_nothing_and_knows_the_same(root: Path, cache: Path) -> None:
+    first = fresh(root, cache)
+    second = Index.open(root, cache)
+    assert state(second) == state(first)
+    for path in root.rglob("*.*"):
+        os.utime(path, ns=(1, 1))  # stat says changed, the content says not
+    assert second.refresh().parsed == 0
+
+
+def test_edit_of_equal_size_is_seen(root: Path, cache: Path) -> None:
+    index = fresh(root, cache)
+    (root / "pkg" / "b.py").write_text("def bete(x):\n    return x\n")
+    index.refresh()
+    assert index.definitions("beta") == ()
+    assert len(index.definitions("bete")) == 1
+
+
+def test_random_updates_equal_a_full_rebuild(root: Path, cache: Path, tmp_path: Path) -> None:
+    rng = random.Random(11)
+    index = fresh(root, cache)
+    names = [f"name_{i}" for i in range(12)]
+    for step in range(60):
+        path = rng.choice(["pkg/a.py", "pkg/b.py", "c.py", "d/e.go", "f.md", ".env"])
+        full = root / path
+        if full.exists() and rng.random() < 0.3:
+            full.unlink()
+        else:
+            full.parent.mkdir(exist_ok=True)
+            body = "".join(
+                f"def {rng.choice(names)}(x):\n    return {rng.choice(names)}(x)\n"
+                for _ in range(rng.randint(0, 6))
+            )
+            full.write_text(body)
+        index.update(path)
+        if step % 10 == 9:
+            assert state(index) == state(fresh(root, tmp_path / f"cache{step}"))
+
+
+def test_update_of_a_folder_or_an_ignore_file_looks_at_everything(root: Path, cache: Path) -> None:
+    index = fresh(root, cache)
+    (root / "pkg").rename(root / "moved")
+    index.update("pkg")
+    index.update("moved")
+    assert index.paths() == ("moved/a.py", "moved/b.py", "notes.md")
+    (root / ".gitignore").write_text("moved/\n")
+    index.update(".gitignore")
+    assert index.paths() == (".gitignore", "notes.md")
+
+
+def test_update_keeps_out_what_the_rules_keep_out(root: Path, cache: Path) -> None:
+    (root / ".gitignore").write_text("*.gen.py\n")
+    index = fresh(root, cache)
+    (root / "x.gen.py").write_text("def generated(): pass\n")
+    (root / ".env").write_text("KEY=1\n")
+    index.update("x.gen.py")
+    index.update(".env")
+    assert index.definitions("generated") == ()
+    assert index.text("x.gen.py") is None
+    assert index.text(".env") is None
+
+
+def test_overlay_wins_over_the_disk_until_it_is_dropped(root: Path, cache: Path) -> None:
+    index = fresh(root, cache)
+    before = state(index)
+    document = Document("file:///x", 2, "python", "def gamma(y):\n    pass\n")
+    index.overlay("pkg/b.py", document)
+    assert index.text("pkg/b.py") == document.text
+    assert index.definitions("beta") == ()
+    (root / "pkg" / "b.py").write_text("def delta(z):\n    pass\n")
+    index.update("pkg/b.py")
+    assert index.definitions("delta") == ()
+    assert len(index.definitions("gamma")) == 1
+    index.drop_overlay("pkg/b.py")
+    assert len(index.definitions("delta")) == 1
+    (root / "pkg" / "b.py").write_text("def beta(x):\n    return x\n")
+    index.update("pkg/b.py")
+    assert state(index) == before
+
+
+def test_overlay_of_a_new_file_is_indexed_and_never_saved(root: Path, cache: Path) -> None:
+    index = fresh(root, cache)
+    index.overlay("new.py", Document("untitled:1", 1, "python", "def fresh_one(): pass\n"))
+    assert len(index.definitions("fresh_one")) == 1
+    index.save()
+    assert "new.py" not in Index.open(root, cache).paths()
+
+
+def test_private_overlays_stay_out(root: Path, cache: Path) -> None:
+    (root / ".gitignore").write_text("local/\n")
+    index = fresh(root, cache)
+    token = "gh" + "p_" + "a1B2" * 9
+    for path, text in {
+        ".env": "def leak(): pass\n",
+        "pkg/b.py": f"def leak(): return '{token}'\n",
+        "local/x.py": "def leak(): pass\n",
+    }.items():
+        index.overlay(path, Document("file:///x", 1, "python", text))
+        assert index.definitions("leak") == (), path
+        assert index.text(path) is None, path
+
+
+def test_bad_files_are_counted_and_the_rest_is_indexed(root: Path, cache: Path) -> None:
+    (root / "binary.py").write_bytes(b"\0\1\2")
+    (root / "min.js").write_text("var a=1;" * 5000)
+    (root / ".env").write_text("A=1")
+    with open(root / "huge.py", "wb") as file:
+        file.truncate(50_000_000)
+    (root / "broken.py").symlink_to("/nonexistent/elsewhere.py")
+    (root / "bad.py").write_bytes(b"def caf\xe9(): pass\ndef fine(): pass\n")
+    (root / "feed.py").write_text("def one(): pass\n\x0c\ndef two(): pass\n")
+    index = fresh(root, cache)
+    assert dict(index.report().skipped) == {
+        "binary": 1,
+        "minified": 1,
+        "secret by name": 1,
+        "symlink out of the workspace": 1,
+        "too large": 1,
+    }
+    assert index.definitions("two")[0].span.start_line == 2
+    assert len(index.definitions("fine")) == 1
+    again = Index.open(root, cache)
+    assert dict(again.refresh().skipped) == dict(index.report().skipped)
+
+
+def test_spans_point_into_the_text(root: Path, cache: Path) -> None:
+    (root / "u.py").write_text("# ü€\ndef größe():\r\n    pass\r\n", newline="")
+    index = fresh(root, cache)
+    for name in ("größe", "Alpha", "beta"):
+        (segment,) = index.definitions(name)
+        text = index.text(segment.path)
+        assert text is not None
+        shown = text.encode()[segment.span.start_byte : segment.span.end_byte].decode()
+        assert name in shown.splitlines()[0]
+
+
+def test_text_of_a_changed_file_is_none(root: Path, cache: Path) -> None:
+    index = fresh(root, cache)
+    record = index.record("pkg/b.py")
+    assert record is not None
+    assert index.text_of(record) == "def beta(x):\n    return x\n"
+    (root / "pkg" / "b.py").write_text("changed\n")
+    assert index.text_of(record) is None
+    assert index.text("pkg/b.py") == "changed\n"
+
+
+def test_stopped_refresh_keeps_what_it_has(root: Path, cache: Path) -> None:
+    index = fresh(root, cache)
+    (root / "pkg" / "b.py").write_text("def later(): pass\n")
+    index.refresh(stop=lambda: True)
+    assert index.paths() == ("notes.md", "pkg/a.py", "pkg/b.py")
+    index.refresh()
+    assert len(index.definitions("later")) == 1
+
+
+def test_progress_reaches_the_total(root: Path, cache: Path) -> None:
+    seen: list[tuple[int, int]] = []
+    Index.open(root, cache).refresh(progress=lambda done, total: seen.append((done, total)))
+    assert seen == [(1, 3), (2, 3), (3, 3)]
+
+
+def corrupt_flip(data: bytearray) -> bytes:
+    data[len(data) // 2] ^= 0x40
+    return bytes(data)
+
+
+def corrupt_version(data: bytearray) -> bytes:
+    data[8] += 1
+    return bytes(data)
+
+
+CORRUPTIONS = {
+    "flipped byte": corrupt_flip,
+    "other version": corrupt_version,
+    "cut off": lambda data: bytes(data[: len(data) // 2]),
+    "empty": lambda _: b"",
+    "other magic": lambda data: b"X" + bytes(data[1:]),
+    "trailing bytes": lambda data: bytes(data) + b"x",
+}
+
+
+@pytest.mark.parametrize("kind", CORRUPTIONS)
+def test_bad_cache_costs_one_log_line_and_a_rebuild(
+    root: Path, cache: Path, kind: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    good = fresh(root, cache)
+    (file,) = cache.rglob("index.bin")
+    file.write_bytes(CORRUPTIONS[kind](bytearray(file.read_bytes())))
+    with caplog.at_level(logging.WARNING):
+        index = Index.open(root, cache)
+    assert len(caplog.records) == 1
+    assert "indexed anew" in caplog.text
+    assert index.paths() == ()
+    index.refresh()
+    assert state(index) == state(good)
+    caplog.clear()
+    assert state(Index.open(root, cache)) == state(good)
+    assert not caplog.records
+
+
+def test_records_of_another_shape_cost_one_log_line(
+    root: Path, cache: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    index = fresh(root, cache)
+    index_module.store.save(index._store_file, {"files": [["a"]], "facts": 3, "exclude": []})
+    again = Index.open(root, cache)
+    assert again.paths() == ()
+    assert len(caplog.records) == 1
+
+
+def test_cache_that_cannot_be_written_costs_one_log_line(
+    root: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    blocked = tmp_path / "file"
+    blocked.write_text("not a folder")
+    index = fresh(root, blocked)
+    assert len(index.paths()) == 3
+    assert len([r for r in caplog.records if r.levelno >= logging.WARNING]) >= 1
+
+
+CHILD = """
+import sys
+from pathlib import Path
+from qcoder.context import index as index_module
+index_module.SAVE_EVERY_FILES = 20
+
+def progress(done, total):
+    if done == 50:
+        print("half", flush=True)
+        sys.stdin.read()  # stays here until it is killed
+
+index_module.Index.open(Path(sys.argv[1]), Path(sys.argv[2])).refresh(progress)
+"""
+
+
+def test_killed_refresh_leaves_a_usable_index(tmp_path: Path, cache: Path) -> None:
+    root = tmp_path / "many"
+    root.mkdir()
+    for i in range(80):
+        (root / f"m{i:03}.py").write_text(f"def function_{i}():\n    return {i}\n")
+    child = subprocess.Popen(
+        [sys.executable, "-c", CHILD, str(root), str(cache)],
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        cwd=tmp_path,
+    )
+    assert child.stdout is not None
+    assert child.stdout.readline().strip() == b"half"
+    child.send_signal(signal.SIGKILL)
+    child.communicate()
+    index = Index.open(root, cache)
+    assert len(index.paths()) == 40
+    report = index.refresh()
+    assert report.parsed == 40
+    assert state(index) == state(fresh(root, tmp_path / "other"))
+
+
+def test_two_indexes_on_one_root_do_not_harm_each_other(root: Path, cache: Path) -> None:
+    first, second = Index.open(root, cache), Index.open(root, cache)
+    first.refresh()
+    second.refresh()
+
+    def save(index: Index) -> None:
+        for _ in range(10):
+            index.save()
+
+    threads = [threading.Thread(target=save, args=(index,)) for index in (first, second)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert state(Index.open(root, cache)) == state(first)
+    (file,) = cache.rglob("index.bin")
+    assert list(file.parent.iterdir()) == [file]
+
+
+def test_readers_and_writers_may_run_at_once(root: Path, cache: Path) -> None:
+    index = fresh(root, cache)
+    failures: list[BaseException] = []
+
+    def edit() -> None:
+        try:
+            for i in range(30):
+                text = f"def name_{i}():\n    pass\n"
+                index.overlay("pkg/b.py", Document("file:///x", i, "python", text))
+                index.drop_overlay("pkg/b.py")
+                index.refresh()
+        except BaseException as error:
+            failures.append(error)
+
+    threads = [threading.Thread(target=edit) for _ in range(2)]
+    for thread in threads:
+        thread.start()
+    while any(thread.is_alive() for thread in threads):
+        for path in index.paths():
+            index.record(path)
+        index.definitions("beta")
+    assert failures == []
+    assert state(index) == state(fresh(root, cache))

@@ -1,0 +1,264 @@
+"""Every row of the language table parses its sample and yields the expected definitions."""
+
+from __future__ import annotations
+
+import pytest
+
+from qcoder.context.languages import LANGUAGES, grammar, language_of, query
+from qcoder.context.parse import error_count, parse, syntax
+
+JS = """import def, { x as y, z } from "./x";
+/** Holds a. */
+export default class A extends B {
+  // Doubles x.
+  m(x) { return foo(x); }
+  h = () => { bar(); };
+}
+export const f = async (a) => a + 1;
+function g() { return new A(); }
+"""
+TS = """import { x as y, z } from "./x";
+/** Speaks. */
+export interface I { say(x: number): void }
+export abstract class A<T> {
+  /** Doubles x. */
+  private async m(x: T): Promise<void> { foo(); }
+  abstract n(): void;
+}
+export type T = { a: number };
+enum E { A }
+export const f = (a: number): number => { return a; };
+"""
+TS_OUTLINE = [
+    ("interface", "I"),
+    ("method", "I.say"),
+    ("class", "A"),
+    ("method", "A.m"),
+    ("method", "A.n"),
+    ("type", "T"),
+    ("enum", "E"),
+    ("function", "f"),
+]
+JS_OUTLINE = [
+    ("class", "A"),
+    ("method", "A.m"),
+    ("method", "A.h"),
+    ("function", "f"),
+    ("function", "g"),
+]
+
+# language -> (sample, outline, {name: first line of its docs}, a called name, number of imports)
+CASES = {
+    "python": (
+        "import os\nfrom a.b import (c,\n    d)\n\n@deco\nclass A(B):\n"
+        '    """Holds a."""\n\n    @property\n    def m(self, x: int = 1) -> int:\n'
+        '        """Double x."""\n        def inner():\n            pass\n'
+        "        return foo(x)\n\n\nasync def f(\n    a,\n):\n    return a\n",
+        [("class", "A"), ("method", "A.m"), ("function", "A.m.inner"), ("function", "f")],
+        {"A": "Holds a.", "m": "Double x.", "f": None},
+        "foo",
+        2,
+    ),
+    "javascript": (JS, JS_OUTLINE, {"A": "Holds a.", "m": "Doubles x.", "f": None}, "foo", 1),
+    "javascriptreact": (
+        JS + "const C = () => { return <Deep a={1}>hi</Deep>; };\n",
+        [*JS_OUTLINE, ("function", "C")],
+        {"A": "Holds a."},
+        "Deep",
+        1,
+    ),
+    "typescript": (TS, TS_OUTLINE, {"I": "Speaks.", "say": None, "m": "Doubles x."}, "foo", 1),
+    "typescriptreact": (
+        TS + "function C() { return <b>{foo()}</b>; }\n",
+        [*TS_OUTLINE, ("function", "C")],
+        {"I": "Speaks."},
+        "foo",
+        1,
+    ),
+    "go": (
+        'package p\n\nimport (\n\t"fmt"\n\tu "a/b"\n)\n\n// Foo does it.\n// Twice.\n'
+        "func Foo[T any](x int) (int, error) { return fmt.Sprint(x), nil }\n\n"
+        "// S is a thing.\ntype S struct {\n\ta int\n}\n\n// M moves.\nfunc (s *S) M() {}\n\n"
+        "type I interface{ A() }\n\ntype (\n\tX = int\n\tY int\n)\n",
+        [
+            ("function", "Foo"),
+            ("struct", "S"),
+            ("method", "S.M"),
+            ("interface", "I"),
+            ("type", "X"),
+            ("type", "Y"),
+        ],
+        {"Foo": "Foo does it.", "S": "S is a thing.", "M": "M moves."},
+        "Sprint",
+        2,
+    ),
+    "rust": (
+        "use crate::a::{B, C};\nmod z;\n/// A thing.\n#[derive(Debug)]\npub struct S { a: i32 }\n"
+        "impl<T> Tr for S {\n    /// Makes one.\n    pub fn new(x: i32) -> Self { foo(x) }\n}\n"
+        "pub trait Tr { fn say(&self); }\npub enum E { A }\n",
+        [
+            ("struct", "S"),
+            ("method", "S.new"),
+            ("trait", "Tr"),
+            ("method", "Tr.say"),
+            ("enum", "E"),
+        ],
+        {"S": "A thing.", "new": "Makes one.", "E": None},
+        "foo",
+        2,
+    ),
+    "java": (
+        "import a.b.C;\n/** A thing. */\npublic class A extends B {\n  /** Doubles. */\n"
+        "  @Override\n  public int m(int x) { return foo(x); }\n  A() {}\n"
+        "  interface I { void z(); }\n}\n",
+        [
+            ("class", "A"),
+            ("method", "A.m"),
+            ("method", "A.A"),
+            ("interface", "A.I"),
+            ("method", "A.I.z"),
+        ],
+        {"m": "Doubles.", "z": None},
+        "foo",
+        1,
+    ),
+    "c": (
+        '#include "x/y.h"\n/* Adds. */\nstatic int *f(int a)\n{\n  return g(a);\n}\n'
+        "int proto(int x);\nstruct S { int a; };\ntypedef struct { int b; } T;\n"
+        "typedef int (*cb)(int);\n#define MAX(a, b) ((a) > (b) ? (a) : (b))\n",
+        [
+            ("function", "f"),
+            ("function", "proto"),
+            ("struct", "S"),
+            ("struct", "T"),
+            ("type", "cb"),
+            ("macro", "MAX"),
+        ],
+        {"f": "Adds.", "S": None},
+        "g",
+        1,
+    ),
+    "cpp": (
+        "#include <x>\nnamespace n {\n/// A thing.\ntemplate <typename T>\nclass A : public B {\n"
+        " public:\n  A();\n  /// Doubles.\n  int m(int x) const { return foo(x); }\n};\n}\n"
+        "template <typename T>\nint A<T>::q(int x) { return 1; }\nA::~A() {}\nusing X = int;\n",
+        [
+            ("class", "A"),
+            ("method", "A.A"),
+            ("method", "A.m"),
+            ("method", "A.q"),
+            ("method", "A.~A"),
+            ("type", "X"),
+        ],
+        {"A": None, "m": "Doubles.", "q": None},
+        "foo",
+        1,
+    ),
+    "csharp": (
+        "using A.B;\nnamespace N {\n/// A thing.\n[Attr]\npublic class A : B {\n  /// Doubles.\n"
+        "  public int M(int x) => Foo(x);\n  public int P { get; set; }\n  A() {}\n}\n"
+        "interface I { void Z(); }\nenum E { X }\n}\n",
+        [
+            ("class", "A"),
+            ("method", "A.M"),
+            ("property", "A.P"),
+            ("method", "A.A"),
+            ("interface", "I"),
+            ("method", "I.Z"),
+            ("enum", "E"),
+        ],
+        {"M": "Doubles.", "Z": None},
+        "Foo",
+        1,
+    ),
+    "ruby": (
+        'require_relative "x"\n# A thing.\nclass A < B\n  # Doubles.\n  def m(x)\n    foo(x)\n'
+        "  end\n\n  def self.s; end\nend\n\nmodule M\nend\n",
+        [("class", "A"), ("method", "A.m"), ("method", "A.s"), ("module", "M")],
+        {"A": "A thing.", "m": "Doubles.", "s": None},
+        "foo",
+        1,
+    ),
+    "php": (
+        "<?php\nuse A\\B;\n/** A thing. */\nclass A extends B {\n  /** Doubles. */\n"
+        "  public function m(int $x): int { return foo($x); }\n}\nfunction f() { A::s(); }\n",
+        [("class", "A"), ("method", "A.m"), ("function", "f")],
+        {"A": "A thing.", "m": "Doubles.", "f": None},
+        "foo",
+        1,
+    ),
+    "shellscript": (
+        '#!/bin/bash\nsource ./x.sh\n# Greets.\nf() {\n  g "$1"\n}\nfunction h { f; }\n',
+        [("function", "f"), ("function", "h")],
+        {"f": "Greets.", "h": None},
+        "g",
+        1,
+    ),
+}
+
+
+def test_every_language_has_a_case() -> None:
+    assert CASES.keys() == LANGUAGES.keys()
+
+
+@pytest.mark.parametrize("language", LANGUAGES)
+def test_sample_gives_the_expected_outline(language: str) -> None:
+    sample, expected, docs, called, num_imports = CASES[language]
+    tree = parse(sample, language)
+    assert tree is not None
+    assert error_count(tree) == 0
+    found = syntax(sample, language)
+    assert [(d.kind, d.qualified_name) for d in found.definitions] == expected
+    by_name = {d.name: d for d in reversed(found.definitions)}
+    for name, doc in docs.items():
+        if doc is not None:
+            assert by_name[name].docstring is not None, name
+            assert by_name[name].docstring.splitlines()[0] == doc
+    assert found.references is not None
+    assert found.references[called] >= 1
+    assert len(found.imports) == num_imports
+
+
+@pytest.mark.parametrize("language", LANGUAGES)
+def test_spans_and_signatures_lie_in_the_text(language: str) -> None:
+    sample = CASES[language][0]
+    data = sample.encode()
+    for definition in syntax(sample, language).definitions:
+        span = definition.span
+        shown = data[span.start_byte : span.end_byte].decode()
+        assert definition.name in shown
+        assert definition.signature.splitlines()[-1].strip() in shown
+        assert span.start_line <= definition.line < span.end_line
+        assert span.start_line == data.count(b"\n", 0, span.start_byte)
+        if definition.body_span is not None:
+            assert span.start_byte < definition.body_span.start_byte
+            assert definition.body_span.end_byte <= span.end_byte
+
+
+@pytest.mark.parametrize("language", LANGUAGES)
+def test_grammar_and_query_load(language: str) -> None:
+    assert grammar(language) is not None
+    assert query(language) is not None
+
+
+def test_language_follows_name_then_suffix() -> None:
+    cases = {
+        "a/b.py": "python",
+        "a/B.PY": "python",
+        "x.tsx": "typescriptreact",
+        "x.h": "c",
+        "x.hpp": "cpp",
+        "Rakefile": "ruby",
+        "Makefile": "makefile",
+        "README.md": "markdown",
+        "a\\b.rs": "rust",
+        "LICENSE": "text",
+        "x.unknown": "text",
+        ".gitignore": "text",
+    }
+    assert {path: language_of(path) for path in cases} == cases
+
+
+def test_language_without_grammar_gives_nothing() -> None:
+    assert parse("# Title\n", "markdown") is None
+    assert syntax("# Title\n", "markdown").definitions == ()

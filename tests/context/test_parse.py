@@ -1,0 +1,112 @@
+"""Parsing survives any text, counts errors, and reuses old trees."""
+
+from __future__ import annotations
+
+import logging
+
+import pytest
+
+from qcoder.context import parse as parse_module
+from qcoder.context.parse import error_count, outline, parse, reparse, syntax
+
+
+def errors_of(text: str, language: str = "python") -> int:
+    tree = parse(text, language)
+    assert tree is not None
+    return error_count(tree)
+
+
+def test_errors_and_missing_nodes_are_counted() -> None:
+    assert errors_of("def f(x):\n    return x\n") == 0
+    assert errors_of("def f(x:\n    return (x\n") >= 1
+    # A missing brace is a MISSING node, not an ERROR.
+    assert errors_of("int f(void) { return 1;", "c") == 1
+
+
+def test_more_errors_count_more() -> None:
+    one = "x = 1\ny = = 2\n"
+    assert errors_of(one * 3) == 3 * errors_of(one)
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "x = " + "[" * 20_000 + "]" * 20_000,
+        "(" * 50_000,
+        "{" * 50_000,
+        "def f(:\n" * 3_000,
+        "".join(" " * i + f"def f{i}():\n" for i in range(400)),
+        "\0" * 500,
+        "\ufeffdef f(): pass\n",
+        "def f():\n    return '\ud800'\n",
+        "\x0c\ndef f():\x0c\n    pass\n",
+        "",
+    ],
+    ids=["deep", "parens", "braces", "broken", "nested", "nul", "bom", "surrogate", "feed", "empty"],
+)
+def test_hostile_texts_are_parsed_without_raising(text: str) -> None:
+    tree = parse(text, "python")
+    assert tree is not None
+    error_count(tree)
+    syntax(text, "python")
+
+
+def test_deep_nesting_keeps_owners() -> None:
+    depth = 60
+    text = "".join(" " * i + f"class C{i}:\n" for i in range(depth)) + " " * depth + "x = 1\n"
+    deepest = outline(text, "python")[-1]
+    assert deepest.qualified_name == ".".join(f"C{i}" for i in range(depth))
+
+
+def test_parse_past_its_time_gives_none_and_one_line(caplog: pytest.LogCaptureFixture) -> None:
+    with caplog.at_level(logging.WARNING):
+        assert parse("x = 1\n" * 2000, "python", timeout_s=-1.0) is None
+    assert [record.name for record in caplog.records] == [parse_module.__name__]
+
+
+@pytest.mark.parametrize(
+    ("before", "after"),
+    [
+        ("def f():\n    return 1\n", "def f():\n    return 12\n"),
+        ("def f():\n    pass\n", "# ü\ndef f():\n    pass\n"),
+        ("def f():\n    pass\n", ""),
+        ("aaa\n", "aaaa\n"),
+        ("x = 1\n", "x = 1\n"),
+    ],
+)
+def test_reparse_equals_parse(before: str, after: str) -> None:
+    old, fresh = parse(before, "python"), parse(after, "python")
+    assert old is not None
+    assert fresh is not None
+    again = reparse(after, "python", old, before)
+    assert again is not None
+    assert str(again.root_node) == str(fresh.root_node)
+    assert again.root_node.end_byte == fresh.root_node.end_byte
+
+
+def test_docstring_is_cleaned_and_f_strings_are_none() -> None:
+    text = 'def f():\n    r"""First.\n\n    Flat.\n        Indented.\n    """\n\ndef g():\n    f"no {1}"\n'
+    first, second = outline(text, "python")
+    assert first.docstring == "First.\n\nFlat.\n    Indented."
+    assert second.docstring is None
+
+
+def test_comment_docs_stop_at_a_blank_line() -> None:
+    text = "// License.\n\n// Runs.\nfunc Run() {}\n\n// Far away.\n\nfunc Other() {}\n"
+    run, other = outline("package p\n\n" + text, "go")
+    assert run.docstring == "Runs."
+    assert other.docstring is None
+
+
+def test_signature_ends_where_the_body_starts() -> None:
+    text = "class A:\n    def m(\n        self,\n        x: int,\n    ) -> int:\n        # why\n        return x\n"
+    method = outline(text, "python")[1]
+    assert method.signature == "def m(\n        self,\n        x: int,\n    ) -> int:"
+    assert method.body_span is not None
+    assert method.body_span.end_line == 7
+
+
+def test_crlf_text_gives_the_same_names() -> None:
+    text = 'class A:\n    """Doc."""\n    def m(self):\n        pass\n'
+    names = [(d.qualified_name, d.line) for d in outline(text, "python")]
+    assert [(d.qualified_name, d.line) for d in outline(text.replace("\n", "\r\n"), "python")] == names
