@@ -42,7 +42,18 @@ def test_more_errors_count_more() -> None:
         "\x0c\ndef f():\x0c\n    pass\n",
         "",
     ],
-    ids=["deep", "parens", "braces", "broken", "nested", "nul", "bom", "surrogate", "feed", "empty"],
+    ids=[
+        "deep",
+        "parens",
+        "braces",
+        "broken",
+        "nested",
+        "nul",
+        "bom",
+        "surrogate",
+        "feed",
+        "empty",
+    ],
 )
 def test_hostile_texts_are_parsed_without_raising(text: str) -> None:
     tree = parse(text, "python")
@@ -109,4 +120,6 @@ def test_signature_ends_where_the_body_starts() -> None:
 def test_crlf_text_gives_the_same_names() -> None:
     text = 'class A:\n    """Doc."""\n    def m(self):\n        pass\n'
     names = [(d.qualified_name, d.line) for d in outline(text, "python")]
-    assert [(d.qualified_name, d.line) for d in outline(text.replace("\n", "\r\n"), "python")] == names
+    assert [
+        (d.qualified_name, d.line) for d in outline(text.replace("\n", "\r\n"), "python")
+    ] == names

@@ -88,7 +88,18 @@ def test_random_rules_without_git_equal_git(tmp_path: Path) -> None:
         for _ in range(25):
             parts = [rng.choice(names) for _ in range(rng.randint(1, 3))]
             files["/".join(parts) + ".txt"] = ""
-        patterns = ["a", "/b", "*.log*", "ab/", "!a/c.py*", "**/e/*", "a/**/b*", "!*.txt", "c.*/", "?b*"]
+        patterns = [
+            "a",
+            "/b",
+            "*.log*",
+            "ab/",
+            "!a/c.py*",
+            "**/e/*",
+            "a/**/b*",
+            "!*.txt",
+            "c.*/",
+            "?b*",
+        ]
         for folder in ("", "a/", "ab/"):
             files[folder + ".gitignore"] = "\n".join(rng.sample(patterns, 3)) + "\n"
         plain, repository = tmp_path / f"plain{trial}", tmp_path / f"git{trial}"
@@ -148,7 +159,14 @@ def test_hostile_git_environment_changes_nothing(
 def test_derived_folders_are_not_walked(tmp_path: Path) -> None:
     write(
         tmp_path,
-        {"a.py": "", "env/pyvenv.cfg": "", "env/b.py": "", "node_modules/c.js": "", "t/CACHEDIR.TAG": "", "t/d.rs": ""},
+        {
+            "a.py": "",
+            "env/pyvenv.cfg": "",
+            "env/b.py": "",
+            "node_modules/c.js": "",
+            "t/CACHEDIR.TAG": "",
+            "t/d.rs": "",
+        },
     )
     assert list_files(tmp_path).paths == ("a.py",)
 
@@ -194,7 +212,14 @@ def test_secret_names_are_refused(tmp_path: Path, path: str) -> None:
 
 
 def test_ordinary_names_are_not_refused() -> None:
-    for path in ("environment.py", "keyboard.py", "monkey.py", "a/token.py", "src/env.ts", "pem.go"):
+    for path in (
+        "environment.py",
+        "keyboard.py",
+        "monkey.py",
+        "a/token.py",
+        "src/env.ts",
+        "pem.go",
+    ):
         assert refused(path, b"import os\nkey = os.environ['X']\n") is None, path
 
 
