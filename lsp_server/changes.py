@@ -1,0 +1,87 @@
+"""What git says has changed: paths, changed lines and the text to review.
+
+Git runs with hooks, file system monitors, external diff and text conversion off: a workspace's
+configuration must not run programs.
+"""
+
+from __future__ import annotations
+
+import re
+import subprocess
+from dataclasses import dataclass
+from pathlib import Path
+
+from qcoder.lsp_server.headless import InputError
+
+SAFE = ("-c", "core.fsmonitor=", "-c", "core.hooksPath=/dev/null", "-c", "core.quotePath=off")
+DIFF = ("diff", "--no-ext-diff", "--no-textconv", "--no-color", "-U0", "-M", "--diff-filter=ACMR")
+HUNK = re.compile(r"^@@ -\S+ \+(\d+)(?:,(\d+))? @@")
+GIT_TIMEOUT_S = 30
+
+
+@dataclass(frozen=True, slots=True)
+class ChangedFile:
+    """One file with its changed 0-based lines; `text` is what is reviewed."""
+
+    path: str
+    lines: frozenset[int]
+    text: str
+
+
+def git(root: Path, *arguments: str) -> str:
+    """Output of a git command in `root`; raises `InputError`."""
+    try:
+        done = subprocess.run(
+            ["git", *SAFE, *arguments],
+            cwd=root,
+            capture_output=True,
+            timeout=GIT_TIMEOUT_S,
+            check=False,
+        )
+    except (OSError, subprocess.TimeoutExpired) as error:
+        raise InputError(f"git could not be run in {root}: {error}") from None
+    if done.returncode:
+        message = done.stderr.decode("utf-8", "replace").strip().split("\n")[0]
+        raise InputError(f"git {arguments[0]} failed in {root}: {message}")
+    return done.stdout.decode("utf-8", "replace")
+
+
+def top_level(folder: Path) -> Path:
+    """Root of the checkout that `folder` is in; raises `InputError` outside of one."""
+    return Path(git(folder, "rev-parse", "--show-toplevel").strip())
+
+
+def staged(root: Path) -> list[ChangedFile]:
+    """Files staged for commit, with the text of the index (not of the working tree)."""
+    found = parse_diff(git(root, *DIFF, "--cached"))
+    return [ChangedFile(p, lines, git(root, "show", f":{p}")) for p, lines in found.items()]
+
+
+def since(root: Path, revision: str) -> list[ChangedFile]:
+    """Files that differ from `revision`, with the text of the working tree."""
+    if revision.startswith("-"):
+        raise InputError(f"{revision!r} is not a revision")
+    found = parse_diff(git(root, *DIFF, revision, "--"))
+    files = []
+    for path, lines in found.items():
+        full = root / path
+        if full.is_file() and not full.is_symlink():
+            text = full.read_text(encoding="utf-8", errors="replace")
+            files.append(ChangedFile(path, lines, text.replace("\r\n", "\n")))
+    return files
+
+
+def parse_diff(diff: str) -> dict[str, frozenset[int]]:
+    """Changed 0-based lines of the new side, by path."""
+    found: dict[str, set[int]] = {}
+    path = None
+    for line in diff.split("\n"):
+        if line.startswith("+++ "):
+            name = line[4:].rstrip("\t")
+            path = name[2:] if name.startswith("b/") else None
+            if path is not None:
+                found.setdefault(path, set())
+        elif path is not None and (hunk := HUNK.match(line)):
+            start, count = int(hunk.group(1)), int(hunk.group(2) or 1)
+            found[path].update(range(start - 1, start - 1 + count))
+    return {path: frozenset(lines) for path, lines in found.items()}

@@ -1,0 +1,130 @@
+"""Findings as text, JSON, SARIF 2.1.0, GitHub annotations and reviewdog's rdjson."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
+
+from qcoder import __version__
+from qcoder.lsp_server.snapshot import Finding
+
+SARIF_LEVEL = {"error": "error", "warning": "warning", "info": "note", "hint": "note"}
+GITHUB_LEVEL = {"error": "error", "warning": "warning", "info": "notice", "hint": "notice"}
+RDJSON_LEVEL = {"error": "ERROR", "warning": "WARNING", "info": "INFO", "hint": "INFO"}
+SCHEMA = "https://json.schemastore.org/sarif-2.1.0.json"
+
+Stats = Mapping[str, Any]
+Format = Callable[[Sequence[Finding], Stats], str]
+
+
+def as_text(findings: Sequence[Finding], stats: Stats) -> str:
+    """One line a finding, then a summary."""
+    rows = [
+        f"{f.path}:{f.line + 1}:{f.column + 1}: {f.severity}: {f.message} [{f.rule}]"
+        for f in findings
+    ]
+    rows.append(f"{len(findings)} findings in {stats.get('files', 0)} files")
+    return "\n".join(rows)
+
+
+def as_json(findings: Sequence[Finding], stats: Stats) -> str:
+    """The stable JSON form (1-based lines and columns)."""
+    rows = [
+        {
+            "rule": f.rule,
+            "severity": f.severity,
+            "path": f.path,
+            "line": f.line + 1,
+            "column": f.column + 1,
+            "end_line": f.end_line + 1,
+            "message": f.message,
+            "confidence": round(f.confidence, 4),
+            "source": f.source,
+            "fingerprint": f.fingerprint,
+        }
+        for f in findings
+    ]
+    return json.dumps({"findings": rows, "stats": dict(stats)})
+
+
+def as_sarif(findings: Sequence[Finding], stats: Stats) -> str:
+    """SARIF 2.1.0 with our own fingerprint key."""
+    results = [
+        {
+            "ruleId": f.rule,
+            "level": SARIF_LEVEL[f.severity],
+            "message": {"text": f.message},
+            "locations": [
+                {
+                    "physicalLocation": {
+                        "artifactLocation": {"uri": f.path, "uriBaseId": "SRCROOT"},
+                        "region": {
+                            "startLine": f.line + 1,
+                            "startColumn": f.column + 1,
+                            "endLine": f.end_line + 1,
+                            "endColumn": f.end_column + 1,
+                        },
+                    }
+                }
+            ],
+            "partialFingerprints": {"qcoder/v1": f.fingerprint},
+        }
+        for f in findings
+    ]
+    driver = {
+        "name": "qcoder",
+        "version": __version__,
+        "rules": [{"id": rule} for rule in sorted({f.rule for f in findings})],
+    }
+    run = {"tool": {"driver": driver}, "columnKind": "unicodeCodePoints", "results": results}
+    return json.dumps({"$schema": SCHEMA, "version": "2.1.0", "runs": [run]})
+
+
+def as_github(findings: Sequence[Finding], stats: Stats) -> str:
+    """Workflow commands that GitHub Actions shows as annotations."""
+    return "\n".join(
+        f"::{GITHUB_LEVEL[f.severity]} file={property_of(f.path)},line={f.line + 1},"
+        f"col={f.column + 1},title={property_of(f.rule)}::{data_of(f.message)}"
+        for f in findings
+    )
+
+
+def data_of(text: str) -> str:
+    """Escape a workflow command's message."""
+    return text.replace("%", "%25").replace("\r", "%0D").replace("\n", "%0A")
+
+
+def property_of(text: str) -> str:
+    """Escape a workflow command's property."""
+    return data_of(text).replace(":", "%3A").replace(",", "%2C")
+
+
+def as_rdjson(findings: Sequence[Finding], stats: Stats) -> str:
+    """The reviewdog diagnostic format."""
+    rows = [
+        {
+            "message": f.message,
+            "location": {
+                "path": f.path,
+                "range": {
+                    "start": {"line": f.line + 1, "column": f.column + 1},
+                    "end": {"line": f.end_line + 1, "column": f.end_column + 1},
+                },
+            },
+            "severity": RDJSON_LEVEL[f.severity],
+            "code": {"value": f.rule},
+        }
+        for f in findings
+    ]
+    return json.dumps({"source": {"name": "qcoder"}, "diagnostics": rows})
+
+
+FORMATS: dict[str, Format] = {
+    "text": as_text,
+    "json": as_json,
+    "sarif": as_sarif,
+    "github": as_github,
+    "rdjson": as_rdjson,
+}
+"""Name of the command line -> function."""

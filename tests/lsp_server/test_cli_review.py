@@ -1,0 +1,110 @@
+import json
+import subprocess
+from pathlib import Path
+
+import pytest
+
+from qcoder.lsp_server.changes import parse_diff
+from qcoder.lsp_server.cli import main
+
+LEAK = "def load(path):\n    handle = open(path)\n    return handle.read()\n"
+CLEAN = "def load(path):\n    with open(path) as handle:\n        return handle.read()\n"
+
+
+@pytest.fixture
+def repository(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    monkeypatch.chdir(tmp_path)
+    git("init", "-q")
+    (tmp_path / "a.py").write_text(CLEAN)
+    git("add", ".")
+    git("-c", "user.name=t", "-c", "user.email=t@t", "commit", "-qm", "first")
+    return tmp_path
+
+
+def git(*arguments: str) -> None:
+    subprocess.run(["git", *arguments], check=True)
+
+
+@pytest.mark.parametrize(
+    ("source", "options", "code"),
+    [
+        (LEAK, [], 1),
+        (CLEAN, [], 0),
+        (LEAK, ["--fail-on", "error"], 0),
+        (LEAK, ["--fail-on", "never"], 0),
+    ],
+)
+def test_exit_code_follows_the_rules(
+    repository: Path, source: str, options: list[str], code: int
+) -> None:
+    (repository / "b.py").write_text(source)
+    assert main(["review", "b.py", *options]) == code
+
+
+def test_staged_reviews_the_index_and_not_the_working_tree(
+    repository: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (repository / "a.py").write_text(LEAK)
+    git("add", "a.py")
+    (repository / "a.py").write_text(CLEAN)
+    assert main(["review", "--staged", "--format", "json"]) == 1
+    found = json.loads(capsys.readouterr().out)["findings"]
+    assert [(f["rule"], f["path"], f["line"]) for f in found] == [("resource-leak", "a.py", 2)]
+
+
+def test_only_changed_lines_count_against_a_base(repository: Path) -> None:
+    (repository / "old.py").write_text(LEAK)
+    git("add", ".")
+    git("-c", "user.name=t", "-c", "user.email=t@t", "commit", "-qm", "second")
+    (repository / "old.py").write_text(LEAK + "\nx = 1\n")
+    assert main(["review", "--diff-base", "HEAD"]) == 0
+
+
+def test_baseline_hides_known_findings(
+    repository: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (repository / "b.py").write_text(LEAK)
+    main(["review", "b.py", "--format", "json"])
+    (repository / "base.json").write_text(capsys.readouterr().out)
+    (repository / "b.py").write_text("import os\n\n" + LEAK)
+    assert main(["review", "b.py", "--baseline", "base.json"]) == 0
+
+
+@pytest.mark.parametrize("form", ["text", "json", "sarif", "github", "rdjson"])
+def test_every_format_names_the_finding(
+    repository: Path, capsys: pytest.CaptureFixture[str], form: str
+) -> None:
+    (repository / "b.py").write_text(LEAK)
+    main(["review", "b.py", "--format", form])
+    out = capsys.readouterr().out
+    assert "resource-leak" in out
+    if form in ("json", "sarif", "rdjson"):
+        json.loads(out)
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        ["review"],
+        ["review", "missing.py"],
+        ["review", "--diff-base", "no-such-revision"],
+        ["review", "a.py", "--baseline", "a.py"],
+        ["complete", "missing.py", "--line", "1", "--column", "1"],
+        ["complete", "a.py", "--line", "99", "--column", "1"],
+        ["complete", "a.py", "--line", "1", "--column", "99"],
+        ["complete", "a.py", "--line", "1", "--column", "1", "--model", "/no/such/model"],
+        ["index", "missing"],
+    ],
+)
+def test_wrong_input_ends_with_2_and_says_why(
+    repository: Path, capsys: pytest.CaptureFixture[str], arguments: list[str]
+) -> None:
+    assert main(arguments) == 2
+    captured = capsys.readouterr()
+    assert captured.err.startswith(f"qcoder {arguments[0]}: ")
+    assert captured.out == ""
+
+
+def test_diff_gives_the_new_sides_lines() -> None:
+    diff = "--- a/x.py\n+++ b/x.py\n@@ -1,0 +2,3 @@\n+a\n@@ -9 +12 @@\n-b\n+c\n+++ /dev/null\n@@ -1 +0,0 @@\n"
+    assert parse_diff(diff) == {"x.py": frozenset({1, 2, 3, 11})}
