@@ -113,8 +113,7 @@ def own_nodes(function: Node) -> Iterator[Node]:
     body = function.child_by_field_name("body")
     if body is None:
         return
-    for node in walk(body, lambda n: n.type not in SCOPES):
-        yield node
+    yield from walk(body, lambda n: n.type not in SCOPES)
 
 
 def dotted(node: Node | None) -> str:
@@ -174,9 +173,9 @@ def arguments(call: Node) -> list[Node]:
 def keyword(call: Node, name: str) -> Node | None:
     """Value of a keyword argument."""
     for argument in arguments(call):
-        if argument.type == "keyword_argument":
-            if text_of(argument.child_by_field_name("name")) == name:
-                return argument.child_by_field_name("value")
+        named = argument.child_by_field_name("name")
+        if argument.type == "keyword_argument" and text_of(named) == name:
+            return argument.child_by_field_name("value")
     return None
 
 

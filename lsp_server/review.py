@@ -1,6 +1,8 @@
 """Review of one document: structural rules first, then hints where the model is surprised.
 
-Silence is the normal result. Rules decide exit codes; the model's hints never do.
+Silence is the normal result. Rules decide exit codes; the model's hints never do. A comment
+`# qcoder: ignore[rule]` on the line, or alone on the line above, silences a finding, and
+`# qcoder: ignore-file` a file. Languages without rules get hints only.
 """
 
 from __future__ import annotations
@@ -8,18 +10,37 @@ from __future__ import annotations
 import hashlib
 import re
 from collections import Counter
+from collections.abc import Sequence
+from dataclasses import dataclass
 
-import tree_sitter
-
-from qcoder.context.parse import outline, parse
-from qcoder.context.privacy import refused
-from qcoder.lsp_server.review_rules import RULES, Rule
+from qcoder.context.parse import Definition, outline
+from qcoder.context.privacy import exclude_spec, refused
+from qcoder.lsp_server.python_tree import PythonFile
+from qcoder.lsp_server.review_rule import Hit, Rule
+from qcoder.lsp_server.review_rules import RULES
 from qcoder.lsp_server.snapshot import Finding, Snapshot
 from qcoder.lsp_server.surprisal import surprising_spans
 from qcoder.model.engine import Engine
 from qcoder.model.request import CancelToken
 
-IGNORE = re.compile(r"#\s*qcoder:\s*ignore(?:\[([\w\-, ]+)\])?")
+IGNORE = re.compile(r"(?:#|//)\s*qcoder:\s*ignore(?!-)(?:\[([\w\-, ]*)\])?")
+IGNORE_FILE = re.compile(r"^\s*(?:#|//)\s*qcoder:\s*ignore-file\b", re.MULTILINE)
+HINT_RULE = "surprising"
+RULE_CONFIDENCE = 0.9
+
+
+@dataclass(frozen=True, slots=True)
+class _Place:
+    """What the findings of one document are located in."""
+
+    path: str
+    lines: Sequence[str]
+    definitions: Sequence[Definition]
+
+    def symbol_at(self, line: int) -> str:
+        """Dotted name of the innermost definition around a line."""
+        around = [d for d in self.definitions if d.span.start_line <= line < d.span.end_line]
+        return around[-1].qualified_name if around else ""
 
 
 def review_document(
@@ -29,114 +50,129 @@ def review_document(
     cancel: CancelToken | None = None,
 ) -> list[Finding]:
     """Findings in file order; `changed` limits them to those 0-based lines (None: all)."""
-    if refused(snapshot.path) is not None:
+    if refused(snapshot.path, None, exclude_spec(snapshot.settings.privacy.exclude)) is not None:
         return []
-    findings = structural_findings(snapshot, changed)
+    document = snapshot.document
+    if IGNORE_FILE.search(document.text):
+        return []
+    place = _Place(
+        snapshot.path,
+        document.text.split("\n"),
+        outline(document.text, document.language),
+    )
+    findings = structural_findings(snapshot, place, changed)
     settings = snapshot.settings.review
     if engine is not None and settings.model_hints and not (cancel and cancel.cancelled):
-        findings += model_hints(snapshot, engine, changed, cancel)
+        findings += model_hints(snapshot, place, engine, changed, cancel)
     return sorted(findings, key=lambda f: (f.line, f.column, f.rule))
 
 
-def structural_findings(snapshot: Snapshot, changed: frozenset[int] | None) -> list[Finding]:
+def structural_findings(
+    snapshot: Snapshot, place: _Place, changed: frozenset[int] | None
+) -> list[Finding]:
     """What the rules find, suppressed lines left out."""
     document = snapshot.document
-    tree = parse(document.text, document.language) if document.language == "python" else None
-    if tree is None:
+    file = PythonFile.parse(document.text) if document.language == "python" else None
+    if file is None:
         return []
     disabled = snapshot.settings.review.disabled_rules
-    lines = document.text.split("\n")
-    seen: Counter[tuple[str, str]] = Counter()
+    seen: Counter[tuple[str, str, str]] = Counter()
     findings = []
-    for rule in RULES:
+    for rule in RULES.values():
         if rule.name in disabled:
             continue
-        for node, message in rule.check(tree.root_node):
-            line = node.start_point[0]
-            if (changed is None or line in changed) and not suppressed(lines[line], rule.name):
-                flagged = " ".join((node.text or b"").decode("utf-8", "replace").split())
-                seen[rule.name, flagged] += 1
-                count = seen[rule.name, flagged]
-                findings.append(finding_of(snapshot, lines, rule, node, message, flagged, count))
+        for hit in rule.check(file):
+            # Counted before any filter, so that a fingerprint does not depend on the diff.
+            finding = finding_of(place, rule, hit, seen)
+            wanted = changed is None or not changed.isdisjoint(touched(hit))
+            if wanted and not suppressed(place.lines, finding.line, rule.name):
+                findings.append(finding)
     return findings
 
 
-def suppressed(line: str, rule: str) -> bool:
-    """True when the line carries `# qcoder: ignore` for this rule or for all."""
-    found = IGNORE.search(line)
-    if found is None:
-        return False
-    return found.group(1) is None or rule in re.split(r"[,\s]+", found.group(1))
+def touched(hit: Hit) -> range:
+    """The 0-based lines of a hit's first three lines: where a change makes it new."""
+    first, last = hit.node.start_point[0], hit.node.end_point[0]
+    return range(first, min(last, first + 2) + 1)
 
 
-def finding_of(
-    snapshot: Snapshot,
-    lines: list[str],
-    rule: Rule,
-    node: tree_sitter.Node,
-    message: str,
-    flagged: str,
-    count: int,
-) -> Finding:
-    """A rule's finding at a node."""
-    (line, start), (end_line, end) = node.start_point, node.end_point
+def suppressed(lines: Sequence[str], line: int, rule: str) -> bool:
+    """True when a comment on the line, or alone on the one above, silences the rule."""
+    above = lines[line - 1] if line > 0 else ""
+    candidates = [lines[line], above if above.lstrip().startswith(("#", "//")) else ""]
+    for text in candidates:
+        found = IGNORE.search(text)
+        if found is not None:
+            names = found.group(1)
+            if names is None or rule in re.split(r"[,\s]+", names):
+                return True
+    return False
+
+
+def finding_of(place: _Place, rule: Rule, hit: Hit, seen: Counter[tuple[str, str, str]]) -> Finding:
+    """A rule's finding at a node; `seen` counts equal texts of one symbol."""
+    (line, start), (end_line, end) = hit.node.start_point, hit.node.end_point
+    flagged = " ".join((hit.node.text or b"").decode("utf-8", "replace").split())
+    symbol = place.symbol_at(line)
+    seen[rule.name, symbol, flagged] += 1
     return Finding(
         rule=rule.name,
         severity=rule.severity,
-        path=snapshot.path,
+        path=place.path,
         line=line,
-        column=characters(lines[line], start),
+        column=characters(place.lines[line], start),
         end_line=end_line,
-        end_column=characters(lines[end_line], end) if end_line < len(lines) else 0,
-        message=message,
-        confidence=0.9,
+        end_column=characters(place.lines[end_line], end),
+        message=hit.message,
+        confidence=RULE_CONFIDENCE,
         source="rule",
-        fingerprint=fingerprint(snapshot, rule.name, flagged, line, count),
+        fingerprint=fingerprint(
+            rule.name, place.path, symbol, flagged, seen[rule.name, symbol, flagged]
+        ),
     )
 
 
 def characters(line: str, column_bytes: int) -> int:
     """Code points before a byte column."""
-    return len(line.encode("utf-8", "surrogatepass")[:column_bytes].decode("utf-8", "replace"))
+    data = line.encode("utf-8", "surrogatepass")[:column_bytes]
+    return len(data.decode("utf-8", "surrogatepass"))
 
 
-def fingerprint(snapshot: Snapshot, rule: str, flagged: str, line: int, count: int) -> str:
+def fingerprint(rule: str, path: str, symbol: str, flagged: str, occurrence: int) -> str:
     """Identity of a finding that survives line moves: no line number goes in."""
-    symbol = ""
-    for definition in outline(snapshot.document.text, snapshot.document.language):
-        if definition.span.start_line <= line < definition.span.end_line:
-            symbol = definition.qualified_name
-    parts = "\0".join((rule, snapshot.path, symbol, flagged, str(count)))
+    parts = "\0".join((rule, path, symbol, flagged, str(occurrence)))
     return hashlib.sha256(parts.encode("utf-8", "surrogatepass")).hexdigest()[:32]
 
 
 def model_hints(
     snapshot: Snapshot,
+    place: _Place,
     engine: Engine,
     changed: frozenset[int] | None,
     cancel: CancelToken | None,
 ) -> list[Finding]:
     """Names on changed lines that the model finds very unlikely; hints, at most a few."""
-    lines = snapshot.document.text.split("\n")
+    seen: Counter[tuple[str, str, str]] = Counter()
     hints = []
     for span in surprising_spans(snapshot.document.text, snapshot.path, engine, changed, cancel):
-        if suppressed(lines[span.line], "surprising"):
+        if suppressed(place.lines, span.line, HINT_RULE):
             continue
-        message = f"unusual here: `{span.text}` (the model expected `{span.expected}`)"
+        symbol, flagged = place.symbol_at(span.line), place.lines[span.line].strip()
+        seen[HINT_RULE, symbol, flagged] += 1
         hints.append(
             Finding(
-                rule="surprising",
+                rule=HINT_RULE,
                 severity="hint",
-                path=snapshot.path,
+                path=place.path,
                 line=span.line,
                 column=span.column,
                 end_line=span.line,
                 end_column=span.column + len(span.text),
-                message=message,
-                confidence=span.confidence,
+                message=f"unusual here: `{span.text}`; similar code has `{span.expected}`",
+                confidence=round(span.confidence, 4),
                 source="model",
                 fingerprint=fingerprint(
-                    snapshot, "surprising", lines[span.line].strip(), span.line, 1
+                    HINT_RULE, place.path, symbol, flagged, seen[HINT_RULE, symbol, flagged]
                 ),
             )
         )

@@ -206,9 +206,9 @@ def lock_type(lock: str, file: PythonFile) -> str:
     """Constructor that this file assigns to a dotted name; "" when there is none."""
     for node in file.nodes.get("assignment", []):
         value = node.child_by_field_name("right")
-        if value is not None and value.type == "call":
-            if dotted(node.child_by_field_name("left")) == lock:
-                return file.callee(value)
+        target = dotted(node.child_by_field_name("left"))
+        if value is not None and value.type == "call" and target == lock:
+            return file.callee(value)
     return ""
 
 

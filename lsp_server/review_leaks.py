@@ -120,7 +120,8 @@ def opener_of(call: Node, file: PythonFile) -> str:
     path_like = dotted(owner).lower().endswith(("path", "file")) or (
         owner is not None and owner.type == "call" and file.callee(owner) == "pathlib.Path"
     )
-    return "open" if text_of(function.child_by_field_name("attribute")) == "open" and path_like else ""
+    opens = text_of(function.child_by_field_name("attribute")) == "open"
+    return "open" if opens and path_like else ""
 
 
 def is_file_mode(given: list[Node]) -> bool:
@@ -236,6 +237,7 @@ class Trace:
         return state
 
     def leave(self, node: Node, state: State) -> State:
+        """`return` and `raise`: whoever leaves with the name open leaks it."""
         if state is State.OPEN and not self.guarded:
             self.leaks.append(node)
         return State.DEAD
@@ -413,4 +415,3 @@ RULES = (
         ),
     ),
 )
-

@@ -7,22 +7,26 @@ something else; what remains is a hint for a reader, never a verdict.
 
 from __future__ import annotations
 
+import statistics
+from bisect import bisect_right
 from dataclasses import dataclass
-
-import torch
 
 from qcoder.model.engine import Engine
 from qcoder.model.request import CancelToken
 
 WINDOW_TOKENS = 512
+MAX_WINDOWS = 16
+"""Windows looked at in one document: bounds the time of a large change."""
+
 MIN_EXPECTED = 0.9
 MAX_ACTUAL = 1e-4
 MIN_DEVIATION = 2.5
+MIN_TOKENS = 20
 
 
 @dataclass(frozen=True, slots=True)
 class Surprise:
-    """A token (0-based position) and what the model expected in its place."""
+    """An identifier (0-based position, whole) and how the model expected it to begin."""
 
     line: int
     column: int
@@ -33,11 +37,11 @@ class Surprise:
 
 @dataclass(frozen=True, slots=True)
 class _Scored:
-    """One token of the file with its probability and the best alternative."""
+    """One token: byte offset, bytes of it and of the best alternative, and their probabilities."""
 
     start: int
-    text: str
-    expected: str
+    actual: bytes
+    expected: bytes
     actual_p: float
     expected_p: float
     nats: float
@@ -51,61 +55,99 @@ def surprising_spans(
     cancel: CancelToken | None = None,
 ) -> list[Surprise]:
     """Outliers on the changed lines (all lines for None), in file order."""
-    scored = score_tokens(text, path, engine, changed, cancel)
-    if len(scored) < 20:
+    data = text.encode("utf-8", "replace")
+    scored = score_tokens(data, path, engine, changed, cancel)
+    if len(scored) < MIN_TOKENS:
         return []
-    nats = torch.tensor([s.nats for s in scored])
-    mean, deviation = nats.mean().item(), max(nats.std().item(), 1e-6)
+    nats = [s.nats for s in scored]
+    mean, deviation = statistics.fmean(nats), max(statistics.pstdev(nats), 1e-6)
+    line_starts = starts_of_lines(data)
     found = []
     for s in scored:
-        line = text.count("\n", 0, s.start)
+        line = bisect_right(line_starts, s.start) - 1
+        if changed is not None and line not in changed:
+            continue
         unusual = (s.nats - mean) / deviation >= MIN_DEVIATION
-        certain = s.expected_p >= MIN_EXPECTED and s.actual_p <= MAX_ACTUAL
-        names = s.text.strip().isidentifier() and s.expected.strip().isidentifier()
-        if unusual and certain and names and (changed is None or line in changed):
-            at = s.start + len(s.text) - len(s.text.lstrip())
-            column = at - (text.rfind("\n", 0, at) + 1)
-            found.append(Surprise(line, column, s.text.strip(), s.expected.strip(), s.expected_p))
+        if unusual and s.expected_p >= MIN_EXPECTED and s.actual_p <= MAX_ACTUAL:
+            surprise = identifier_at(data, s, line, line_starts[line])
+            if surprise is not None:
+                found.append(surprise)
     return found
 
 
+def identifier_at(data: bytes, token: _Scored, line: int, line_start: int) -> Surprise | None:
+    """The identifier that a token begins; None when it begins none, or the blanks differ."""
+    blanks = len(token.actual) - len(token.actual.lstrip())
+    if token.actual[:blanks] != token.expected[:blanks] or b"\n" in token.actual[:blanks]:
+        return None
+    start = token.start + blanks
+    if start > 0 and chr(data[start - 1]).isidentifier() and not blanks:
+        return None
+    end = start
+    while end < len(data) and (data[end : end + 1].isalnum() or data[end] in b"_"):
+        end += 1
+    name = data[start:end].decode("ascii", "replace")
+    expected = token.expected[blanks:].decode("utf-8", "replace")
+    if not name.isidentifier() or not expected.isidentifier() or name.startswith(expected):
+        return None
+    column = len(data[line_start:start].decode("utf-8", "replace"))
+    return Surprise(line, column, name, expected, token.expected_p)
+
+
+def starts_of_lines(data: bytes) -> list[int]:
+    """Byte offset of every line."""
+    starts, at = [0], data.find(b"\n")
+    while at >= 0:
+        starts.append(at + 1)
+        at = data.find(b"\n", at + 1)
+    return starts
+
+
 def score_tokens(
-    text: str,
+    data: bytes,
     path: str,
     engine: Engine,
     changed: frozenset[int] | None,
     cancel: CancelToken | None,
 ) -> list[_Scored]:
-    """Probabilities of the tokens in the windows that hold changed lines."""
+    """Probabilities of the tokens in the windows that hold changed lines.
+
+    Windows overlap by half: every token but the file's first ones has half a window before it.
+    """
     tokenizer = engine.tokenizer
     header = [tokenizer.special["<|file_sep|>"], *tokenizer.encode(path + "\n")]
-    ids = tokenizer.encode(text)
-    starts, at = [], 0
+    ids = tokenizer.encode(data.decode("utf-8"))
+    ends, at = [], 0
     for token in ids:
-        starts.append(at)
-        at += len(tokenizer.decode([token]))
-    step = min(WINDOW_TOKENS, engine.info.max_context - len(header) - 1) // 2
+        at += len(tokenizer.token_bytes(token))
+        ends.append(at)
+    step = max(1, min(WINDOW_TOKENS, engine.info.max_context - len(header) - 1) // 2)
+    line_starts = starts_of_lines(data)
     scored: list[_Scored] = []
-    for begin in range(0, len(ids), max(step, 1)):
-        if cancel is not None and cancel.cancelled:
+    windows = 0
+    for begin in range(0, len(ids), step):
+        if (cancel is not None and cancel.cancelled) or windows >= MAX_WINDOWS:
             return scored
         end = min(begin + step, len(ids))
-        first = text.count("\n", 0, starts[begin])
-        last = text.count("\n", 0, starts[end - 1])
-        if changed is not None and not any(line in changed for line in range(first, last + 1)):
+        first = bisect_right(line_starts, ends[begin] - 1) - 1
+        last = bisect_right(line_starts, ends[end - 1] - 1) - 1
+        if changed is not None and changed.isdisjoint(range(first, last + 1)):
             continue
+        windows += 1
         context = max(0, begin - step)
-        window = [*header, *ids[context:end]]
-        logprobs = torch.log_softmax(engine.logits(window), dim=-1)
-        offset = len(header) - 1 + begin - context
+        logprobs = engine.logits([*header, *ids[context:end]]).log_softmax(dim=-1)
+        rows = logprobs[len(header) - 1 + begin - context : len(header) - 1 + end - context]
+        best_p, best = rows.max(dim=-1)
         for i in range(begin, end):
-            row = logprobs[offset + i - begin]
-            best = int(row.argmax())
-            nats = -row[ids[i]].item()
+            actual = rows[i - begin, ids[i]]
             scored.append(
                 _Scored(
-                    starts[i], tokenizer.decode([ids[i]]), tokenizer.decode([best]),
-                    row[ids[i]].exp().item(), row[best].exp().item(), nats,
+                    start=ends[i] - len(tokenizer.token_bytes(ids[i])),
+                    actual=tokenizer.token_bytes(ids[i]),
+                    expected=tokenizer.token_bytes(int(best[i - begin])),
+                    actual_p=float(actual.exp()),
+                    expected_p=float(best_p[i - begin].exp()),
+                    nats=-float(actual),
                 )
-            )  # fmt: skip
+            )
     return scored
