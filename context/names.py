@@ -6,8 +6,7 @@ so one edit costs what it changed. Equal contents give equal maps, in whatever o
 
 from __future__ import annotations
 
-from collections import Counter
-from collections.abc import Iterable
+from collections import Counter, defaultdict
 
 from qcoder.context.imports import ModuleMap
 from qcoder.context.record import Facts
@@ -18,8 +17,8 @@ class NameMaps:
 
     def __init__(self) -> None:
         self.modules = ModuleMap()
-        self._definers: dict[str, list[str]] = {}
-        self._users: dict[str, list[str]] = {}
+        self._definers: defaultdict[str, list[str]] = defaultdict(list)
+        self._users: defaultdict[str, list[str]] = defaultdict(list)
         self._calls: Counter[str] = Counter()
 
     def replace(self, path: str, old: Facts | None, new: Facts | None) -> None:
@@ -78,19 +77,11 @@ def _defined(facts: Facts | None) -> set[str]:
     return {s.name for s in facts.symbols if not s.nested} if facts else set()
 
 
-def _shift(postings: dict[str, list[str]], path: str, old: set[str], new: set[str]) -> None:
+def _shift(postings: defaultdict[str, list[str]], path: str, old: set[str], new: set[str]) -> None:
     for name in old - new:
         _drop(postings, name, path)
-    _add(postings, new - old, path)
-
-
-def _add(postings: dict[str, list[str]], names: Iterable[str], path: str) -> None:
-    for name in names:
-        paths = postings.get(name)
-        if paths is None:
-            postings[name] = [path]
-        else:
-            paths.append(path)
+    for name in new - old:
+        postings[name].append(path)
 
 
 def _drop(postings: dict[str, list[str]], name: str, path: str) -> None:
