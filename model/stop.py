@@ -26,10 +26,11 @@ class StopFilter:
             return ""
         data = self._held + text
         self._held = ""
-        ends = [at for s in self._strings if (at := data.find(s)) >= 0]
-        if ends:
+        found = [(at + len(s), at) for s in self._strings if (at := data.find(s)) >= 0]
+        if found:
+            # The one that is complete first, as if the text had come letter by letter.
             self.stopped = True
-            data = data[: min(ends)]
+            data = data[: min(found)[1]]
         else:
             keep = max((overlap(data, s) for s in self._strings), default=0)
             self._held = data[len(data) - keep :] if keep else ""

@@ -6,9 +6,11 @@ plain characters it is. Special ids are placed by the prompt builder alone, from
 
 from __future__ import annotations
 
+import codecs
 import hashlib
 from collections.abc import Collection, Mapping, Sequence
 from pathlib import Path
+from typing import Protocol
 
 from tokenizers import Tokenizer as Backend
 
@@ -101,22 +103,20 @@ def byte_table(backend: Backend, size: int) -> list[bytes]:
 class StreamDecoder:
     """Turns ids into text as they come, holding back bytes of unfinished characters."""
 
-    __slots__ = ("_pending", "_tokenizer")
+    __slots__ = ("_decoder", "_tokenizer")
 
-    def __init__(self, tokenizer: Tokenizer) -> None:
+    def __init__(self, tokenizer: TokenBytes) -> None:
         self._tokenizer = tokenizer
-        self._pending = b""
+        self._decoder = codecs.getincrementaldecoder("utf-8")("replace")
 
     def push(self, token_id: int) -> str:
         """Text that this token completes."""
-        data = self._pending + self._tokenizer.token_bytes(token_id)
-        for kept in range(min(3, len(data)) + 1):
-            head = data[: len(data) - kept]
-            try:
-                text = head.decode("utf-8")
-            except UnicodeDecodeError:
-                continue
-            self._pending = data[len(data) - kept :]
-            return text
-        self._pending = b""
-        return data.decode("utf-8", "replace")
+        return self._decoder.decode(self._tokenizer.token_bytes(token_id))
+
+
+class TokenBytes(Protocol):
+    """What a stream needs of a tokenizer."""
+
+    def token_bytes(self, token_id: int) -> bytes:
+        """Bytes of one token; empty for special tokens."""
+        ...
