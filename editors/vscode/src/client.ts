@@ -1,0 +1,123 @@
+// The connection to the server: made, replaced and ended here. One at a time.
+
+import * as vscode from 'vscode';
+import {
+  type ConfigurationParams,
+  LanguageClient,
+  type LanguageClientOptions,
+  State,
+} from 'vscode-languageclient/node';
+
+import { explicitOptions } from './config';
+import { STATUS, type StatusParams } from './protocol';
+import { findServer } from './server';
+
+const LANGUAGES = [
+  'python', 'javascript', 'javascriptreact', 'typescript', 'typescriptreact', 'go', 'rust',
+  'java', 'c', 'cpp', 'csharp', 'ruby', 'php', 'shellscript',
+];
+
+export class Connection implements vscode.Disposable {
+  private client: LanguageClient | undefined;
+  private queue: Promise<void> = Promise.resolve();
+
+  /** `keys` are the declared setting names; `report` is told about every change of status. */
+  constructor(
+    private readonly log: vscode.LogOutputChannel,
+    private readonly keys: readonly string[],
+    private readonly report: (status: StatusParams) => void,
+  ) {}
+
+  /** The running client; undefined while there is none. */
+  get running(): LanguageClient | undefined {
+    return this.client?.state === State.Running ? this.client : undefined;
+  }
+
+  /** Ends the server that runs, if any, and starts one. Calls in quick succession take turns. */
+  restart(): Promise<void> {
+    this.queue = this.queue.then(async () => {
+      await this.end();
+      await this.start();
+    });
+    return this.queue;
+  }
+
+  stop(): Promise<void> {
+    this.queue = this.queue.then(() => this.end());
+    return this.queue;
+  }
+
+  dispose(): void {
+    void this.stop();
+  }
+
+  private async start(): Promise<void> {
+    const found = await findServer();
+    if ('problem' in found) {
+      this.report({ kind: 'Error', message: found.problem });
+      void offerSettings(found.problem);
+      return;
+    }
+    this.log.info(`starting ${found.command}`);
+    const server = { command: found.command, args: ['--stdio'] };
+    const client = new LanguageClient('qcoder', 'qcoder', server, this.options());
+    client.onNotification(STATUS, (status) => this.report(status));
+    client.onDidChangeState((change) => {
+      if (change.newState === State.Stopped) {
+        this.report({ kind: 'Inactive', message: 'the server is not running' });
+      }
+    });
+    this.client = client;
+    try {
+      await client.start();
+    } catch (error) {
+      const problem = `qcoder: ${found.command} did not start: ${String(error)}`;
+      this.log.error(problem);
+      this.report({ kind: 'Error', message: problem });
+    }
+  }
+
+  private async end(): Promise<void> {
+    const client = this.client;
+    this.client = undefined;
+    if (client?.state === State.Running) {
+      await client.stop();
+    }
+    await client?.dispose();
+  }
+
+  private options(): LanguageClientOptions {
+    return {
+      documentSelector: ['file', 'untitled'].flatMap((scheme) =>
+        LANGUAGES.map((language) => ({ scheme, language })),
+      ),
+      outputChannel: this.log,
+      initializationOptions: explicitOptions(undefined, this.keys),
+      synchronize: { configurationSection: 'qcoder' },
+      middleware: {
+        workspace: {
+          // Answered with what the user has set, without the defaults of package.json.
+          configuration: (params: ConfigurationParams) =>
+            params.items.map((item) =>
+              explicitOptions(
+                item.scopeUri === undefined ? undefined : vscode.Uri.parse(item.scopeUri),
+                this.keys,
+              ),
+            ),
+          didChangeConfiguration: async (_sections, _next) => {
+            await this.running?.sendNotification('workspace/didChangeConfiguration', {
+              settings: { qcoder: explicitOptions(undefined, this.keys) },
+            });
+          },
+        },
+      },
+    };
+  }
+}
+
+async function offerSettings(problem: string): Promise<void> {
+  const open = 'Open Setting';
+  if ((await vscode.window.showErrorMessage(problem, open)) === open) {
+    await vscode.commands.executeCommand('workbench.action.openSettings', 'qcoder.serverPath');
+  }
+}

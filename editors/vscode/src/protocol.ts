@@ -1,0 +1,24 @@
+// What the server offers beyond the Language Server Protocol. Mirrors lsp_server/protocol.py;
+// tests/test_architecture.py compares the two.
+
+import { NotificationType, RequestType0 } from 'vscode-languageclient/node';
+
+export type StatusKind = 'Normal' | 'Busy' | 'Warning' | 'Error' | 'Inactive';
+
+/** What the server is doing, sent whenever that changes; `reason` is for programs. */
+export interface StatusParams {
+  kind: StatusKind;
+  message?: string;
+  reason?: string;
+}
+
+export const STATUS = new NotificationType<StatusParams>('qcoder/status');
+
+/** Answered with null at once. */
+export const PING = new RequestType0<null, void>('qcoder/ping');
+
+/** Commands that the server runs (workspace/executeCommand); the language client registers them. */
+export const COMMAND_DOCSTRING = 'qcoder.generateDocstring';
+export const COMMAND_REVIEW = 'qcoder.reviewFile';
+export const COMMAND_REINDEX = 'qcoder.reindex';
+export const COMMAND_RESTART = 'qcoder.restartEngine';

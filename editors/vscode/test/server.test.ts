@@ -1,0 +1,38 @@
+import assert from 'node:assert/strict';
+import { test } from 'node:test';
+
+import { chooseServer } from '../src/server';
+
+const PATH = '/usr/bin:relative:/opt/bin';
+
+function check(
+  setting: string | undefined,
+  python: string | undefined,
+  files: string[],
+  expected: string | RegExp,
+): void {
+  const found = chooseServer(setting, python, PATH, (file) => files.includes(file));
+  if (typeof expected === 'string') {
+    assert.deepEqual(found, { command: expected });
+  } else {
+    assert.match('problem' in found ? found.problem : found.command, expected);
+  }
+}
+
+test('the setting wins', () =>
+  check('/my/qcoder-lsp', '/env/bin/python', ['/my/qcoder-lsp', '/env/bin/qcoder-lsp'], '/my/qcoder-lsp'));
+
+test('a setting without a folder is searched on PATH', () =>
+  check('qlsp', undefined, ['/opt/bin/qlsp'], '/opt/bin/qlsp'));
+
+test('a setting that points nowhere is a problem, not a fallback', () =>
+  check('/gone/qcoder-lsp', undefined, ['/opt/bin/qcoder-lsp'], /no such file/));
+
+test('the active environment comes before PATH', () =>
+  check(undefined, '/env/bin/python', ['/env/bin/qcoder-lsp', '/usr/bin/qcoder-lsp'], '/env/bin/qcoder-lsp'));
+
+test('PATH is searched in order', () =>
+  check(undefined, '/env/bin/python', ['/opt/bin/qcoder-lsp'], '/opt/bin/qcoder-lsp'));
+
+test('a relative folder of PATH is not searched', () =>
+  check(undefined, undefined, ['relative/qcoder-lsp'], /Install the qcoder/));
