@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from qcoder.model.engine import EngineStats, ModelInfo
 from qcoder.model.errors import PromptTooLongError
@@ -61,13 +62,26 @@ class FakeEngine:
         logprob: float = -0.1,
     ) -> None:
         self._script = script
-        self.tokenizer = tokenizer or ByteTokenizer()
+        self.tokenizer: Any = tokenizer or ByteTokenizer()
         self.info = ModelInfo(
             "fake", "", "fake", 0, 0, max_context, "none", fim_order="spm", is_default=True
         )
         self.requests: list[GenerationRequest] = []
         self._logprob = logprob
         self._last = GenerationStats()
+
+    @staticmethod
+    def load(
+        path_or_name: str = "fake",
+        device: str = "auto",
+        dtype: str | None = None,
+        quantize: str | None = None,
+        yarn_factor: float | None = None,
+        max_context: int | None = None,
+        threads: int = 0,
+    ) -> FakeEngine:
+        """An engine that says nothing; there is nothing to load."""
+        return FakeEngine([""], max_context=max_context or 4096)
 
     def _answer(self, request: GenerationRequest) -> str:
         if callable(self._script):
@@ -76,9 +90,12 @@ class FakeEngine:
 
     def generate(self, request: GenerationRequest) -> Iterator[TokenOut]:
         """Stream the scripted answer; honours cancel, deadline, stop rules and max_tokens."""
-        self.requests.append(request)
         if len(request.prompt.ids) >= self.info.max_context:
             raise PromptTooLongError(f"prompt of {len(request.prompt.ids)} tokens is too long")
+        return self._stream(request)
+
+    def _stream(self, request: GenerationRequest) -> Iterator[TokenOut]:
+        self.requests.append(request)
         stop = StopFilter(request.stop)
         for count, piece in enumerate(pieces(self._answer(request)), 1):
             ended = interrupted(request)
@@ -109,12 +126,5 @@ class FakeEngine:
 
 
 def pieces(text: str) -> list[str]:
-    """Words with the blanks before them; line breaks apart."""
-    out: list[str] = []
-    for char in text:
-        starts_word = not char.isspace() and out and out[-1][-1:].isalnum() != char.isalnum()
-        if not out or starts_word or char == "\n" or out[-1].endswith("\n"):
-            out.append(char)
-        else:
-            out[-1] += char
-    return out
+    """Words or runs of signs, with the blanks before them; line breaks apart."""
+    return re.findall(r"\n|[^\S\n]*(?:\w+|[^\w\s]+)|[^\S\n]+", text)

@@ -100,7 +100,7 @@ def random_tensors(config: dict[str, Any], seed: int = 0) -> dict[str, Tensor]:
     out = {}
     for name, shape in shapes(config).items():
         noise = torch.randn(shape, generator=generator)
-        out[name] = 1 + 0.1 * noise if len(shape) == 1 else noise * 0.12
+        out[name] = 1 + 0.1 * noise if len(shape) == 1 else noise * 0.2
     return out
 
 

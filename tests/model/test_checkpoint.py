@@ -97,9 +97,7 @@ def test_missing_files_are_named(copy: Path) -> None:
         ({"vocab_size": 100}, "do not belong together"),
     ],
 )
-def test_an_unsupported_config_says_why(
-    changes: dict[str, Any], expected: str, copy: Path
-) -> None:
+def test_an_unsupported_config_says_why(changes: dict[str, Any], expected: str, copy: Path) -> None:
     change_config(copy, **changes)
     assert expected in complaint(copy)
 
@@ -142,7 +140,7 @@ def test_yarn_factor_extends_and_takes_away(tiny: Any) -> None:
 def shard(folder: Path, tensors: dict[str, torch.Tensor]) -> dict[str, str]:
     (folder / "model.safetensors").unlink()
     names = sorted(tensors)
-    weight_map = {}
+    weight_map: dict[str, str] = {}
     for part in range(3):
         file = f"model-0000{part + 1}-of-00003.safetensors"
         save_file({n: tensors[n] for n in names[part::3]}, folder / file)
@@ -227,13 +225,10 @@ def test_int8_weights_give_the_logits_of_their_dequantized_values(
 
 
 def test_unknown_options_are_refused(tiny: Any) -> None:
-    for options, expected in (
-        ({"device": "tpu"}, "device 'tpu'"),
-        ({"dtype": "int3"}, "dtype 'int3'"),
-        ({"quantize": "int3"}, "quantize 'int3'"),
-    ):
-        with pytest.raises(CheckpointError, match=expected):
-            LocalEngine.load(str(tiny.folder), **options)
+    for option in ("device", "dtype", "quantize"):
+        wrong: dict[str, Any] = {option: "int3"}
+        with pytest.raises(CheckpointError, match=f"{option} 'int3'"):
+            LocalEngine.load(str(tiny.folder), **wrong)
 
 
 def with_manifest(folder: Path) -> dict[str, Any]:

@@ -39,12 +39,13 @@ CASES: dict[str, dict[str, Any]] = {
 
 
 def oracle(folder: Any) -> Any:
-    return transformers.Qwen3MoeForCausalLM.from_pretrained(
+    model: Any = transformers.Qwen3MoeForCausalLM.from_pretrained(
         folder,
         dtype=torch.float32,
         attn_implementation="eager",
         experts_implementation="eager",
-    ).eval()
+    )
+    return model.eval()
 
 
 def open_model(folder: Any) -> Qwen3Moe:

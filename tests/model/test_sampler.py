@@ -4,16 +4,17 @@ from collections import Counter
 
 import numpy as np
 import pytest
+from numpy.typing import NDArray
 
 from qcoder.model.request import SamplingParams
 from qcoder.model.sampler import keep_min_p, keep_top_k, keep_top_p, penalize, sample
 
-FloatArray = np.ndarray
+FloatArray = NDArray[np.float32]
 
 
 def logprobs(size: int, seed: int, spread: float = 3.0) -> FloatArray:
     scores = np.random.default_rng(seed).normal(0, spread, size)
-    return (scores - np.log(np.exp(scores).sum())).astype(np.float32)
+    return np.asarray(scores - np.log(np.exp(scores).sum()), dtype=np.float32)
 
 
 def kept(scores: FloatArray) -> set[int]:

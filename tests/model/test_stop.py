@@ -86,7 +86,5 @@ def test_a_request_is_interrupted_by_its_token_or_its_deadline() -> None:
         ("docstring", 99.0, 0.3),
     ],
 )
-def test_temperature_follows_task_and_entropy(
-    task: str, entropy: float, expected: float
-) -> None:
+def test_temperature_follows_task_and_entropy(task: str, entropy: float, expected: float) -> None:
     assert temperature_for(task, entropy) == pytest.approx(expected)  # type: ignore[arg-type]
