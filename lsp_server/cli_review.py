@@ -59,7 +59,7 @@ def review_targets(
         root = top_level(Path.cwd())
         files = staged(root) if args.staged else since(root, args.diff_base)
         wanted = {p.resolve() for p in args.paths}
-        kept = [
+        kept: list[tuple[ChangedFile, frozenset[int] | None]] = [
             (f, f.lines)
             for f in files
             if f.path.endswith(REVIEWED_SUFFIXES)

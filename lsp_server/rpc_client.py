@@ -65,7 +65,7 @@ class Client:
             if pipe is not None:
                 pipe.close()
 
-    def initialize(self, options: dict[str, Any] | None = None) -> Message:
+    def initialize(self, options: dict[str, Any] | None = None) -> Any:
         """The handshake, with the capabilities of an editor that shows ghost text."""
         result = self.request(
             "initialize",
@@ -154,9 +154,8 @@ class Client:
                     length = int(value)
             message: Message = json.loads(stream.read(length))
             if "method" in message and "id" in message:
-                reply = [] if message["method"] == "workspace/configuration" else None
-                if reply is not None:
-                    reply = [None for _ in message["params"]["items"]]
+                asked = message["method"] == "workspace/configuration"
+                reply = [None for _ in message["params"]["items"]] if asked else None
                 self._send({"jsonrpc": "2.0", "id": message["id"], "result": reply})
             elif "method" in message:
                 self._notes.put(message)

@@ -1,0 +1,94 @@
+"""`qcoder bench lsp`: latency of inline completions through a real server process.
+
+The server runs on a copy of our own sources. At seeded positions the rest of a line is removed and
+typed again in a few characters; after each a completion of up to 24 tokens is asked for, explicitly,
+so that no debounce is in the figure. The first requests warm caches and are not counted.
+"""
+
+from __future__ import annotations
+
+import random
+import statistics
+import tempfile
+import time
+from pathlib import Path
+from typing import Any
+
+from qcoder.lsp_server.demo import copy_sources, spots, wait_until_ready
+from qcoder.lsp_server.rpc_client import Client
+from qcoder.model.bench_report import Target, report
+
+SEED = 7
+FILES, KEYSTROKES, WARM_UP, PINGS = 12, 5, 8, 200
+MAX_TOKENS = 24
+
+
+def run(model: str = "default") -> dict[str, Any]:
+    """Measure and report; targets are for the default model on two cores."""
+    options = {"completion": {"maxTokens": MAX_TOKENS, "maxTokensMultiline": MAX_TOKENS}}
+    if model != "default":
+        options["model"] = {"name": model}  # type: ignore[dict-item]
+    times, shown = [], 0
+    with tempfile.TemporaryDirectory(prefix="qcoder-bench-") as folder:
+        root = Path(folder).resolve() / "workspace"
+        copy_sources(Path(__file__).resolve().parents[1], root)
+        with Client(root) as client:
+            client.initialize(options)
+            wait_until_ready(client)
+            chosen = list(spots(root))
+            random.Random(SEED).shuffle(chosen)
+            for spot in chosen[:FILES]:
+                found, elapsed = type_at(client, spot.path, spot.text, spot.line, spot.column)
+                shown += found
+                times += elapsed
+            counted = times[WARM_UP:]
+            trips = [timed(lambda: client.request("qcoder/ping", {})) for _ in range(PINGS)]
+    figures = {
+        "completion_p50_ms": round(statistics.median(counted), 1),
+        "completion_p95_ms": round(statistics.quantiles(counted, n=20)[18], 1),
+        "completions": len(counted),
+        "shown": shown,
+        "round_trip_p50_ms": round(statistics.median(trips), 3),
+    }
+    targets = (
+        Target("completion_p50_ms", "<=", 150),
+        Target("completion_p95_ms", "<=", 400),
+        Target("round_trip_p50_ms", "<=", 2),
+    )
+    return report(
+        figures, targets, seed=SEED, notes=[f"model {model}, {MAX_TOKENS} tokens at most"]
+    )
+
+
+def timed(work: Any) -> float:
+    """Milliseconds that `work` takes."""
+    began = time.perf_counter()
+    work()
+    return 1000 * (time.perf_counter() - began)
+
+
+def type_at(
+    client: Client, path: Path, text: str, line: int, column: int
+) -> tuple[int, list[float]]:
+    """Type the rest of a line key by key; how many answers had text, and their milliseconds."""
+    lines = text.split("\n")
+    rest, lines[line] = lines[line][column:], lines[line][:column]
+    uri = client.open(path, "\n".join(lines))
+    shown, times = 0, []
+    for number, key in enumerate(rest[:KEYSTROKES]):
+        position = {"line": line, "character": column + number}
+        change = {"range": {"start": position, "end": position}, "text": key}
+        client.notify(
+            "textDocument/didChange",
+            {"textDocument": {"uri": uri, "version": number + 2}, "contentChanges": [change]},
+        )
+        after = {"line": line, "character": column + number + 1}
+        began = time.perf_counter()
+        answer = client.request(
+            "textDocument/inlineCompletion",
+            {"textDocument": {"uri": uri}, "position": after, "context": {"triggerKind": 1}},
+        )
+        times.append(1000 * (time.perf_counter() - began))
+        shown += bool(answer and answer.get("items"))
+    client.notify("textDocument/didClose", {"textDocument": {"uri": uri}})
+    return shown, times

@@ -1,0 +1,28 @@
+"""Messages beyond the standard protocol; `editors/vscode/src/protocol.ts` mirrors this file."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Literal
+
+STATUS = "qcoder/status"
+"""Server to client: what the server is doing."""
+
+PING = "qcoder/ping"
+"""Client to server: answered with null at once; measures the round trip."""
+
+COMMAND_DOCSTRING = "qcoder.generateDocstring"
+COMMAND_REVIEW = "qcoder.reviewFile"
+COMMAND_REINDEX = "qcoder.reindex"
+COMMAND_RESTART = "qcoder.restartEngine"
+
+StatusKind = Literal["Normal", "Busy", "Warning", "Error", "Inactive"]
+
+
+@dataclass(frozen=True, slots=True)
+class Status:
+    """Payload of `qcoder/status`; `reason` names what the server is busy with or lacks."""
+
+    kind: StatusKind
+    message: str = ""
+    reason: str = ""
