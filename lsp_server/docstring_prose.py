@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Set
+from itertools import pairwise
 
 from qcoder.lsp_server.docstring_shape import Parameter, Raised, Shape
 from qcoder.lsp_server.docstring_style import Prose
@@ -17,32 +18,43 @@ MAX_DESCRIPTION = 100
 WORD = re.compile(r"[A-Z]+(?=[A-Z][a-z])|[A-Z]?[a-z]+|[A-Z]+|\d+")
 IDENTIFIER = re.compile(r"[A-Za-z_][\w.]*")
 LOOKS_LIKE_CODE = re.compile(
-    r"[=;{}<>\\|@#$^~\[\]]|\"\"\"|->|::|\(\)|__|https?:|\bTODO\b|\bFIXME\b"
+    r"[=;{}<>\\|@#$^~\[\]]|\"\"\"|->|::|\w\(|__|https?:|\bTODO\b|\bFIXME\b"
+    r"|^(?:def|class|import|async|self)\b"
 )
 DANGLING = frozenset({"a", "an", "the", "of", "to", "in", "on", "for", "with", "and", "or", "by"})
 FILLER = DANGLING | {"is", "are", "be", "this", "that", "it", "its", "as", "from", "value", "given"}
 
-VERBS = frozenset(
-    """
-    abort accept add allocate append apply assert assign attach begin bind build cache call cancel
-    check clean clear clone close collect combine commit compare compile complete compute configure
-    connect consume convert copy count create decode delete detach detect disable disconnect
-    dispatch display download draw drop dump emit enable encode ensure escape evaluate execute
-    expand export extend extract fetch fill filter find finish fit flush format forward free
-    generate get give group guess handle hash hide import include increment init initialize insert
-    install invoke iterate join keep kill limit list load locate lock log look make map mark match
-    measure merge modify mount move normalize notify open pack parse paste patch pause perform pick
-    play poll pop post prepare print process produce publish pull purge push put quote raise read
-    rebuild receive record redirect reduce refresh register reject release reload remove rename
-    render repeat replace reply report request require reset resize resolve restart restore resume
-    retry return reverse rotate run save scale scan schedule score search select send serialize
-    serve set show shut shutdown skip sort spawn split start stop store strip submit subscribe sum
-    swap sync take tell terminate throw toggle tokenize trace track train transform translate trim
-    truncate try unbind unlock unpack unregister update upload upsert validate verify visit wait
-    walk warn watch weigh wrap write yield zip
-    """.split()
-)
-QUESTIONS = {"is": "is", "has": "has", "can": "can", "should": "should", "was": "was"}
+_VERB_LIST = """
+abort accept add allocate append apply assert assign attach begin bind build cache call cancel
+check clean clear clone close collect combine commit compare compile complete compute
+configure connect consume convert copy count create decode delete detach detect disable
+disconnect dispatch display download draw drop dump emit enable encode ensure escape evaluate
+execute expand export extend extract fetch fill filter find finish fit flush format forward
+free generate get give group guess handle hash hide import include increment init initialize
+insert install invoke iterate join keep kill limit list load locate lock log look make map
+mark match measure merge modify mount move normalize notify open pack parse paste patch pause
+perform pick play poll pop post prepare print process produce publish pull purge push put
+quote raise read rebuild receive record redirect reduce refresh register reject release reload
+remove rename render repeat replace reply report request require reset resize resolve restart
+restore resume retry return reverse rotate run save scale scan schedule score search select
+send serialize serve set show shut shutdown skip sort spawn split start stop store strip
+submit subscribe sum swap sync take tell terminate throw toggle tokenize trace track train
+transform translate trim truncate try unbind unlock unpack unregister update upload upsert
+validate verify visit wait walk warn watch weigh wrap write yield zip
+"""
+VERBS = frozenset(re.findall(r"\w+", _VERB_LIST))
+QUESTIONS = frozenset({"is", "has", "can", "should", "was"})
+LEADS = {
+    "test": "test",
+    "to": "convert to",
+    "as": "convert to",
+    "into": "convert to",
+    "from": "create from",
+    "on": "handle",
+    "get": "return",
+}
+"""First words of names that are no verbs, and how their sentence begins."""
+
 EXCEPTIONS = {
     "ValueError": "If a value is not valid.",
     "TypeError": "If a value has the wrong type.",
@@ -85,18 +97,10 @@ def summary_of(shape: Shape) -> str:
     if shape.name == "__init__":
         owner = words_of(shape.symbol.split(".")[-2]) if "." in shape.symbol else ["object"]
         return sentence(["initialize", "the", *owner])
-    if first in QUESTIONS and rest:
+    if rest and first in QUESTIONS:
         return f"Tell whether it {' '.join(words)}."
-    if first == "test" and rest:
-        return f"Test {' '.join(rest)}."
-    if first in ("to", "as", "into") and rest:
-        return sentence(["convert", "to", *rest])
-    if first == "from" and rest:
-        return sentence(["create", "from", *rest])
-    if first == "on" and rest:
-        return f"Handle {' '.join(rest)}."
-    if first == "get" and rest:
-        return sentence(["return", *article(rest)])
+    if rest and first in LEADS:
+        return sentence([*LEADS[first].split(), *(article(rest) if first == "get" else rest)])
     if first in VERBS:
         return sentence([first, *article(rest)])
     if shape.yields:
@@ -184,7 +188,7 @@ def stem(word: str) -> str:
 
 def repeats(words: list[str]) -> bool:
     """Whether a word follows itself or one word makes up much of the sentence."""
-    doubled = any(a == b for a, b in zip(words, words[1:], strict=False))
+    doubled = any(a == b for a, b in pairwise(words))
     content = [w for w in words if w not in FILLER]
     return doubled or any(content.count(w) > 2 for w in content)
 

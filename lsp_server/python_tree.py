@@ -159,8 +159,8 @@ def decorators(function: Node) -> list[str]:
     for child in parent.named_children:
         if child.type == "decorator" and child.named_children:
             what = child.named_children[0]
-            what = what.child_by_field_name("function") if what.type == "call" else what
-            names.append(dotted(what))
+            called = what.child_by_field_name("function") if what.type == "call" else what
+            names.append(dotted(called))
     return names
 
 

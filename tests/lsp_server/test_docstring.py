@@ -1,0 +1,224 @@
+import ast
+import textwrap
+
+import pytest
+
+from qcoder.context.languages import language_of
+from qcoder.context.segments import Document
+from qcoder.lsp_server.docstring import docstring_edits
+from qcoder.lsp_server.postprocess import errors
+from qcoder.lsp_server.settings import Settings
+from qcoder.lsp_server.snapshot import DocstringEdit, Snapshot
+from qcoder.model.fake import FakeEngine
+
+
+def edits(
+    source: str, path: str = "a.py", engine: object = None, **chosen: object
+) -> list[DocstringEdit]:
+    document = Document(f"file:///{path}", 1, language_of(path), source)
+    snapshot = Snapshot(document, path, None, None, Settings())
+    return docstring_edits(snapshot, engine, **chosen)  # type: ignore[arg-type]
+
+
+def applied(source: str, made: list[DocstringEdit]) -> str:
+    lines = source.split("\n")
+    for edit in sorted((e.edit for e in made), key=lambda e: (e.start_line, e.start_column))[::-1]:
+        assert (edit.start_line, edit.start_column) == (edit.end_line, edit.end_column)
+        line = lines[edit.start_line]
+        lines[edit.start_line] = (
+            line[: edit.start_column] + edit.new_text + line[edit.start_column :]
+        )
+    return "\n".join(lines)
+
+
+def code(source: str) -> str:
+    """The program without its docstrings and positions."""
+    tree = ast.parse(source)
+    for node in ast.walk(tree):
+        body = getattr(node, "body", None)
+        if isinstance(body, list) and body and isinstance(body[0], ast.Expr):
+            value = body[0].value
+            if isinstance(value, ast.Constant) and isinstance(value.value, str):
+                body[:] = body[1:] or [ast.Pass()]
+    return ast.dump(tree)
+
+
+SOURCES = [
+    "def load_settings(path, strict=False):\n    return path\n",
+    "def f(): pass\n",
+    "def f():   return 1\n",
+    "class A: x = 1\n",
+    "class A:\n    def g(self): pass\n",
+    "class A:\n    x = 1\n",
+    "async def fetch(url: str, *args: int, **kwargs: str) -> bytes:\n    return b''\n",
+    "@decorate\ndef f(a, /, b, *, c=1):\n    return a\n",
+    "def f(\n    a: 'Quoted | None',\n    b: dict[\n        str, int\n    ] = {},\n) -> None:\n    pass\n",
+    'def f():\n    x = """text"""\n    return x\n',
+    "def f():  # why\n    # what\n    return 1\n",
+    "def é(ü):\n    return ü\n",
+    "def f(a):\n\tif a == '\\n':\n\t\traise ValueError(a)\n",
+    "if x:\n    def f(): return 1\nelse:\n    def f(): return 2\n",
+    "def f():\n\n    return 1\n",
+    "def outer():\n    def inner():\n        yield 1\n    return inner\n",
+    "class A:\n\n    @property\n    def is_open(self) -> bool:\n        return True\n",
+    "def f(a=lambda x: x, b={'k': 1}):\n    return a\n",
+    "class A[T]:\n    def g(self: 'A[T]', x: T) -> T:\n        return x\n",
+]
+
+
+@pytest.mark.parametrize("style", ["google", "numpy", "sphinx"])
+@pytest.mark.parametrize("source", SOURCES)
+def test_edit_only_adds_a_docstring(source: str, style: str) -> None:
+    made = edits(source, style=style)
+    made += [
+        e
+        for s in ("A.g", "outer.inner")
+        for e in edits(source, symbol=s, style=style)
+        if e not in made
+    ]
+    new = applied(source, made)
+    assert made
+    assert errors(new, "python") == errors(source, "python") == 0
+    if "[T]" not in source:
+        assert code(new) == code(source)
+    for line in new.split("\n"):
+        assert line == line.rstrip()
+    for e in made:
+        assert e.edit.new_text.strip() in new
+        assert e.docstring.split("\n")[0] in new
+
+
+def test_google_names_everything_that_the_signature_and_body_say() -> None:
+    source = textwrap.dedent(
+        """
+        def load_settings(path: "Path", retries: int = 3, *rest: str, strict=False, **options) -> dict[str, int]:
+            if retries < 0:
+                raise ValueError("retries")
+            try:
+                raise KeyError(path)
+            except KeyError:
+                pass
+            def helper():
+                raise OSError()
+            return {}
+        """
+    )
+    (edit,) = edits(source)
+    assert edit.docstring.split("\n") == [
+        "Load the settings.",
+        "",
+        "Args:",
+        "    path (Path): The path.",
+        "    retries (int): The retries. Defaults to 3.",
+        "    *rest (str): Further arguments.",
+        "    strict: The strict. Defaults to False.",
+        "    **options: Further keyword arguments.",
+        "",
+        "Returns:",
+        "    dict[str, int]: The settings.",
+        "",
+        "Raises:",
+        "    ValueError: If `retries < 0`.",
+    ]
+    assert edit.slots_from_model == 0
+
+
+@pytest.mark.parametrize(
+    ("other", "style"),
+    [
+        ('"""X.\n\n    :param a: b\n    :returns: c\n    """', "sphinx"),
+        ('"""X.\n\n    Parameters\n    ----------\n    a\n    """', "numpy"),
+        ('"""X.\n\n    Args:\n        a: b\n    """', "google"),
+        ('"""X."""', "google"),
+    ],
+)
+def test_style_follows_the_file(other: str, style: str) -> None:
+    source = f"def old(a):\n    {other}\n\n\ndef new(b):\n    return b\n"
+    assert [e.style for e in edits(source)] == [style]
+
+
+def test_documented_definitions_are_left_alone() -> None:
+    source = 'def f():\n    """Say so."""\n\n\nclass A:\n    "Short."\n'
+    assert edits(source) == []
+    assert edits(source, symbol="f") == []
+    assert edits(source, line=1) == []
+
+
+def test_selection_by_symbol_and_line() -> None:
+    source = "class A:\n    def _g(self):\n        return 1\n\n\ndef _h():\n    pass\n"
+    assert [e.symbol for e in edits(source)] == ["A"]
+    assert [e.symbol for e in edits(source, symbol="A._g")] == ["A._g"]
+    assert [e.symbol for e in edits(source, symbol="_h")] == ["_h"]
+    assert [e.symbol for e in edits(source, line=2)] == ["A._g"]
+    assert edits(source, symbol="nobody") == []
+
+
+def test_good_sentences_of_the_model_are_taken() -> None:
+    engine = FakeEngine(["Read user settings from disk.", "File with the settings to read."])
+    source = "def load(path):\n    return path\n"
+    (edit,) = edits(source, engine=engine, symbol="load")
+    assert edit.docstring.startswith("Read user settings from disk.\n")
+    assert "path: File with the settings to read." in edit.docstring
+    assert edit.slots_from_model >= 2
+
+
+@pytest.mark.parametrize(
+    "answer",
+    [
+        "", "Load.", "def load(path): return 1", "Load the path of the", "the the the path",
+        "Uses other_module.thing to do it", "Loads the thing with some_name inside", "x = 1 + 2 now",
+        "Load load load load", "See https://example.com for more", "`unbalanced code in here",
+    ],
+)  # fmt: skip
+def test_bad_sentences_of_the_model_are_dropped(answer: str) -> None:
+    (edit,) = edits("def load(path):\n    return path\n", engine=FakeEngine([answer]))
+    assert edit.slots_from_model == 0
+    assert edit.docstring.startswith("Load.")
+
+
+def test_unsure_model_is_not_asked_twice_for_an_opinion() -> None:
+    engine = FakeEngine(["Read user settings from disk."], logprob=-3.0)
+    (edit,) = edits("def load(path):\n    return path\n", engine=engine)
+    assert edit.slots_from_model == 0
+
+
+@pytest.mark.parametrize(
+    ("path", "source", "expected"),
+    [
+        ("a.ts", "export function loadUser(id: string, force = false): User {\n  return x\n}\n",
+         "/**\n * Load the user.\n *\n * @param id - The id.\n * @param [force=false] - The force.\n"
+         " * @returns The user.\n */\nexport function"),
+        ("a.js", "class A {\n  save(items) {\n    run()\n  }\n}\n",
+         "  /**\n   * Save.\n   *\n   * @param items - The items.\n   */\n  save(items)"),
+        ("a.go", "package a\n\nfunc LoadFile(p string) error {\n\treturn nil\n}\n",
+         "// LoadFile loads the file.\nfunc LoadFile"),
+        ("a.rs", "pub fn parse_line(s: &str) -> u8 {\n    1\n}\n",
+         "/// Parse the line.\npub fn parse_line"),
+        ("A.java", "class A {\n    int getCount(String key) throws IOException { return 1; }\n}\n",
+         "    /**\n     * Return the count.\n     *\n     * @param key The key.\n     * @return The count.\n"
+         "     * @throws IOException On io.\n     */\n    int getCount"),
+        ("a.c", "int open_port(int n) {\n  return n;\n}\n", "/** Open the port. */\nint open_port"),
+    ],
+)  # fmt: skip
+def test_comments_above_in_other_languages(path: str, source: str, expected: str) -> None:
+    made = edits(source, path)
+    new = applied(source, made)
+    assert expected in new
+    assert errors(new, language_of(path)) == errors(source, language_of(path)) == 0
+
+
+def test_impossible_style_is_named() -> None:
+    with pytest.raises(ValueError, match="jsdoc"):
+        edits("function f() {}\n", "a.js", style="numpy")
+
+
+@pytest.mark.parametrize(
+    "source", ["", "def", "def f(:\n", "class", "def f()", "x\n\0def f(): pass"]
+)
+def test_broken_sources_give_no_worse_file(source: str) -> None:
+    new = applied(source, edits(source))
+    assert errors(new, "python") <= errors(source, "python")
+
+
+def test_refused_files_get_nothing() -> None:
+    assert edits("def f():\n    pass\n", "secrets.py") == []
