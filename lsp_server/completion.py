@@ -34,7 +34,9 @@ DEFAULT_BUDGET = 640
 """Prompt tokens for the default model when nothing is set: what prefills within a keystroke."""
 
 LARGE_BUDGET = 4096
-INVOKED_CONFIDENCE = 0.05
+INVOKED_CONFIDENCE = 0.15
+ABANDON_AFTER_TOKENS = 4
+ABANDONED = "abandoned"
 
 
 @dataclass(frozen=True, slots=True)
@@ -93,12 +95,10 @@ def complete(
         deadline=deadline,
         copy_tables=snapshot.copy_tables,
     )
-    generated = collect(engine, request)
-    generated_at = time.perf_counter()
-    if generated.finish == FinishReason.CANCELLED:
-        return None
     threshold = INVOKED_CONFIDENCE if invoked else settings.min_confidence
-    if generated.confidence < threshold:
+    generated = collect(engine, request, threshold)
+    generated_at = time.perf_counter()
+    if generated.finish == FinishReason.CANCELLED or generated.confidence < threshold:
         return None
     cleaned = clean(generated.text, around)
     if len(cleaned.text.strip()) < (1 if invoked else settings.min_chars):
@@ -156,21 +156,38 @@ def wants_lines(around: Around, policy: str, invoked: bool) -> bool:
     return bool(above) and (invoked or BLOCK_OPENER.search(above[0]) is not None)
 
 
-def collect(engine: Engine, request: GenerationRequest) -> Generated:
-    """Run a generation to its end."""
-    outs: list[TokenOut] = list(engine.generate(request))
+def collect(engine: Engine, request: GenerationRequest, threshold: float = 0.0) -> Generated:
+    """Run a generation to its end, or until it can hardly reach `threshold` any more.
+
+    The mean probability of a text that began badly rarely recovers, so decoding on would only cost
+    the time of the next keystroke.
+    """
+    outs: list[TokenOut] = []
+    scored: list[float] = []
+    finish: str = FinishReason.STOP
+    for out in engine.generate(request):
+        outs.append(out)
+        # The stop token's own probability counts: it says whether the model meant to end here.
+        if out.id >= 0 or out.finish == FinishReason.STOP:
+            scored.append(out.logprob)
+        if out.finish is not None:
+            finish = out.finish
+        elif len(scored) >= ABANDON_AFTER_TOKENS and confidence(scored) < threshold:
+            finish = ABANDONED
+            break
     real = [out for out in outs if out.id >= 0]
-    finish = outs[-1].finish if outs else None
-    # The stop token's own probability counts: it says whether the model meant to end here.
-    scored = [out.logprob for out in outs if out.id >= 0 or out.finish == FinishReason.STOP]
-    mean = sum(scored) / len(scored) if scored else -math.inf
     return Generated(
         text="".join(out.text for out in outs),
         tokens=len(real),
         copied=sum(out.source == "ngram" for out in real),
-        confidence=math.exp(mean),
-        finish=str(finish or FinishReason.STOP),
+        confidence=confidence(scored),
+        finish=str(finish),
     )
+
+
+def confidence(logprobs: list[float]) -> float:
+    """Geometric mean of the probabilities; 0 without any."""
+    return math.exp(sum(logprobs) / len(logprobs)) if logprobs else 0.0
 
 
 def edit_of(cleaned: Cleaned, line: int, column: int) -> TextEdit:

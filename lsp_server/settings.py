@@ -1,9 +1,36 @@
-"""Settings: nested frozen dataclasses with defaults, read from editors and `qcoder.toml`."""
+"""Settings: nested frozen dataclasses with defaults, read from editors and `qcoder.toml`.
+
+Precedence: the defaults, then the user's own file, then what the editor sends; a workspace's
+`qcoder.toml` is read last and, unless the user trusts the workspace, may only tighten: switch
+features off, lower limits, exclude more files. It never chooses a model. A bad option costs that
+option and nothing else: every reader here returns its problems as sentences.
+"""
 
 from __future__ import annotations
 
+import dataclasses
+import re
+import tomllib
+import typing
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Literal
+from pathlib import Path
+from typing import Any, Literal
+
+FILE_NAME = "qcoder.toml"
+
+Tightening = Literal["off", "lower", "raise", "add", "any", "never"]
+"""How an untrusted workspace may change an option; "lower" treats 0 as no limit."""
+
+
+def _number(default: Any, low: float, high: float, tighten: Tightening = "never") -> Any:
+    """A numeric field with its allowed range and its tightening direction."""
+    return field(default=default, metadata={"low": low, "high": high, "tighten": tighten})
+
+
+def _choice(default: str, strictest: str) -> Any:
+    """A field of fixed words of which an untrusted workspace may only take the strictest."""
+    return field(default=default, metadata={"strictest": strictest})
 
 
 @dataclass(frozen=True, slots=True)
@@ -11,13 +38,13 @@ class CompletionSettings:
     """Inline completion. `budget_tokens` 0 means: what the model's context and speed allow."""
 
     enabled: bool = True
-    max_tokens: int = 48
-    max_tokens_multiline: int = 160
-    multiline: Literal["auto", "always", "never"] = "auto"
-    budget_tokens: int = 0
-    debounce_ms: int = 60
-    min_chars: int = 2
-    min_confidence: float = 0.25
+    max_tokens: int = _number(48, 1, 4096, "lower")
+    max_tokens_multiline: int = _number(160, 1, 8192, "lower")
+    multiline: Literal["auto", "always", "never"] = _choice("auto", "never")
+    budget_tokens: int = _number(0, 0, 4_000_000, "lower")
+    debounce_ms: int = _number(60, 0, 5000, "raise")
+    min_chars: int = _number(2, 0, 100, "raise")
+    min_confidence: float = _number(0.25, 0.0, 1.0, "raise")
 
 
 @dataclass(frozen=True, slots=True)
@@ -27,7 +54,7 @@ class ReviewSettings:
     enabled: bool = True
     on_save: bool = True
     model_hints: bool = True
-    max_hints: int = 5
+    max_hints: int = _number(5, 0, 1000, "lower")
     disabled_rules: tuple[str, ...] = ()
 
 
@@ -35,17 +62,17 @@ class ReviewSettings:
 class DocstringSettings:
     """Docstring generation; `auto` takes the style of the file's other docstrings."""
 
-    style: str = "auto"
+    style: str = field(default="auto", metadata={"tighten": "any"})
 
 
 @dataclass(frozen=True, slots=True)
 class ModelSettings:
     """Which model runs and how. A workspace file can never set these unless it is trusted."""
 
-    name: str = "default"
-    device: str = "auto"
-    threads: int = 0
-    max_context: int = 0
+    name: str = field(default="default", metadata={"tighten": "never"})
+    device: str = field(default="auto", metadata={"tighten": "never"})
+    threads: int = _number(0, 0, 1024)
+    max_context: int = _number(0, 0, 4_000_000)
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,3 +91,177 @@ class Settings:
     docstring: DocstringSettings = field(default_factory=DocstringSettings)
     model: ModelSettings = field(default_factory=ModelSettings)
     privacy: PrivacySettings = field(default_factory=PrivacySettings)
+
+
+def resolve_settings(
+    config: Path | None = None,
+    options: Mapping[str, Any] | None = None,
+    roots: Sequence[Path] = (),
+    trusted: bool = False,
+) -> tuple[Settings, list[str]]:
+    """Merge the user's file (or `config`), the editor's `options` and the workspaces' files.
+
+    A missing user file is fine; a missing `config` is a problem, since somebody named it.
+    """
+    settings = Settings()
+    problems: list[str] = []
+    path = config if config is not None else user_file()
+    if config is not None or path.is_file():
+        settings, problems = _merge_file(path, settings, trusted=True)
+    if options:
+        settings, found = parse_settings(options, settings, "editor settings", trusted=True)
+        problems += found
+    for root in roots:
+        if (root / FILE_NAME).is_file():
+            settings, found = _merge_file(root / FILE_NAME, settings, trusted)
+            problems += found
+    return settings, problems
+
+
+def user_file() -> Path:
+    """Where the user's own settings live."""
+    import platformdirs  # only when settings are read: keeps `--version` quick
+
+    return Path(platformdirs.user_config_dir("qcoder")) / FILE_NAME
+
+
+def load_toml(path: Path) -> tuple[dict[str, Any], list[str]]:
+    """Read a settings file; an unreadable or broken one gives no settings and one problem."""
+    try:
+        return tomllib.loads(path.read_text(encoding="utf-8")), []
+    except OSError as error:
+        return {}, [f"{path}: cannot be read ({error.strerror or error}); its settings are ignored"]
+    except (UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
+        return {}, [f"{path}: is not valid TOML ({error}); its settings are ignored"]
+
+
+def parse_settings(
+    data: Mapping[str, Any], base: Settings, source: str, trusted: bool
+) -> tuple[Settings, list[str]]:
+    """Lay the options of `data` over `base`; `source` names them in the problems.
+
+    Keys may be nested or dotted, snake_case or camelCase, with or without a `qcoder` prefix. A
+    null leaves the option as it is (editors send null for what nobody set).
+    """
+    problems: list[str] = []
+    nested = _nested(data)
+    if isinstance(nested.get("qcoder"), Mapping):
+        nested = {**nested, **_nested(nested["qcoder"])}
+        del nested["qcoder"]
+    merged = _merge(nested, base, "", source, trusted, problems)
+    return merged, problems
+
+
+def _merge_file(path: Path, base: Settings, trusted: bool) -> tuple[Settings, list[str]]:
+    data, problems = load_toml(path)
+    settings, found = parse_settings(data, base, str(path), trusted)
+    return settings, problems + found
+
+
+def _nested(data: Mapping[str, Any]) -> dict[str, Any]:
+    """Turn dotted keys into nested ones: {"a.b": 1} is {"a": {"b": 1}}."""
+    nested: dict[str, Any] = {}
+    for key, value in data.items():
+        head, dot, rest = str(key).partition(".")
+        if not dot:
+            old = nested.get(head)
+            both = isinstance(old, dict) and isinstance(value, Mapping)
+            nested[head] = {**old, **value} if both and old is not None else value
+        elif isinstance(nested.setdefault(head, {}), Mapping):
+            nested[head] = {**nested[head], rest: value}
+    return nested
+
+
+def _merge(
+    data: Mapping[str, Any],
+    base: Any,
+    prefix: str,
+    source: str,
+    trusted: bool,
+    problems: list[str],
+) -> Any:
+    """One level of options over the dataclass `base`; returns the changed copy."""
+    hints = typing.get_type_hints(type(base))
+    fields = {f.name: f for f in dataclasses.fields(base)}
+    changes: dict[str, Any] = {}
+    for key, value in data.items():
+        name, label = _snake(str(key)), prefix + str(key)
+        if value is None:
+            continue
+        if name not in fields:
+            problems.append(
+                f"{source}: unknown option {label!r} is ignored{_nearest(name, fields)}"
+            )
+            continue
+        old = getattr(base, name)
+        if dataclasses.is_dataclass(old):
+            if isinstance(value, Mapping):
+                changes[name] = _merge(_nested(value), old, f"{label}.", source, trusted, problems)
+            else:
+                problems.append(f"{source}: {label!r} must be a table of options, not {value!r}")
+            continue
+        try:
+            parsed = _parse(value, hints[name], fields[name].metadata)
+            if not trusted:
+                parsed = _tightened(parsed, old, fields[name].metadata)
+            changes[name] = parsed
+        except ValueError as error:
+            problems.append(f"{source}: {label!r} {error}; keeping {old!r}")
+    return dataclasses.replace(base, **changes) if changes else base
+
+
+def _parse(value: Any, hint: Any, metadata: Mapping[str, Any]) -> Any:
+    """`value` as the field's type; raises ValueError with what was expected."""
+    origin = typing.get_origin(hint)
+    if origin is Literal:
+        allowed = typing.get_args(hint)
+        if value not in allowed:
+            raise ValueError(f"must be one of {', '.join(map(repr, allowed))}, not {value!r}")
+        return value
+    if origin is tuple:
+        if not isinstance(value, list | tuple) or not all(isinstance(v, str) for v in value):
+            raise ValueError(f"must be a list of strings, not {value!r}")
+        return tuple(value)
+    wanted = {bool: "true or false", int: "a whole number", float: "a number", str: "a string"}
+    number = isinstance(value, int) and not isinstance(value, bool)
+    if hint is float and number:
+        value = float(value)
+    elif hint is int and isinstance(value, float) and value.is_integer():
+        value = int(value)  # JSON from Lua has no whole numbers
+    if type(value) is not hint:
+        raise ValueError(f"must be {wanted[hint]}, not {value!r}")
+    if "low" in metadata and not metadata["low"] <= value <= metadata["high"]:
+        raise ValueError(f"must be from {metadata['low']} to {metadata['high']}, not {value!r}")
+    return value
+
+
+def _tightened(new: Any, old: Any, metadata: Mapping[str, Any]) -> Any:
+    """The value that an untrusted workspace may set; raises ValueError when it may not."""
+    rule = metadata.get("tighten")
+    if rule == "any":
+        return new
+    if isinstance(old, bool):
+        allowed = not new or old
+    elif isinstance(old, tuple):
+        return old + tuple(v for v in new if v not in old)
+    elif "strictest" in metadata:
+        allowed = new in (old, metadata["strictest"])
+    elif rule == "lower":
+        allowed = new <= old and new != 0 if old else True
+    else:
+        allowed = rule == "raise" and new >= old
+    if not allowed:
+        raise ValueError("may not be set by an untrusted workspace, which can only restrict")
+    return new
+
+
+def _snake(name: str) -> str:
+    """`maxTokens` and `max_tokens` are the same option."""
+    return re.sub(r"(?<=[a-z0-9])([A-Z])", r"_\1", name).lower().replace("-", "_")
+
+
+def _nearest(name: str, known: Mapping[str, object]) -> str:
+    import difflib  # only for a message
+
+    close = difflib.get_close_matches(name, list(known), 1)
+    return f"; did you mean {close[0]!r}?" if close else ""
