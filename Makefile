@@ -68,7 +68,6 @@ test-vscode: $(VSCODE)/node_modules/.package-lock.json
 
 # Needs nvim 0.12 or newer on PATH; the tests say so and skip without it.
 test-nvim: $(VENV)/.dev
-	$(PIP) -e '.[editors]'
 	$(BIN)/pytest -q -rs tests/e2e/test_neovim.py
 
 clean:

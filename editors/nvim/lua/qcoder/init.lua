@@ -164,7 +164,7 @@ M.commands = {
       filter = function(action) return action.title:lower():find('docstring', 1, true) ~= nil end,
     })
   end,
-  review = function() execute('qcoder.review') end,
+  review = function() execute('qcoder.reviewFile') end,
   restart = function()
     local clients = vim.lsp.get_clients({ name = 'qcoder' })
     vim.lsp.enable('qcoder', false)
