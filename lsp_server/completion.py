@@ -9,12 +9,20 @@ from __future__ import annotations
 import math
 import re
 import time
+from collections.abc import Callable
 from dataclasses import dataclass
 
 from qcoder.context.pack import pack
+from qcoder.context.privacy import exclude_spec, refused
 from qcoder.context.segments import PackedContext
-from qcoder.context.workspace import refused
-from qcoder.lsp_server.postprocess import Around, Cleaned, clean, may_complete_here
+from qcoder.lsp_server.postprocess import (
+    MAX_LINES,
+    Around,
+    Cleaned,
+    clean,
+    indent_of,
+    may_complete_here,
+)
 from qcoder.lsp_server.prompts import SPECIAL_TOKENS, fim_prompt
 from qcoder.lsp_server.snapshot import Snapshot, Suggestion, TextEdit
 from qcoder.model.engine import Engine
@@ -62,14 +70,16 @@ def complete(
     max_tokens: int | None = None,
 ) -> Suggestion | None:
     """The suggestion at a 0-based position, or None when there is nothing worth showing."""
-    if refused(snapshot.path) is not None:
+    if is_refused(snapshot):
         return None
     began = time.perf_counter()
     around = around_cursor(snapshot, line, column)
     if around is None or not may_complete_here(around):
         return None
     settings = snapshot.settings.completion
-    multiline = wants_lines(around, settings.multiline, invoked)
+    # A small model is good for the line; longer texts are worth it only when asked for.
+    small = engine.info.is_default and not invoked
+    multiline = wants_lines(around, settings.multiline, invoked, small)
     limit = max_tokens or (settings.max_tokens_multiline if multiline else settings.max_tokens)
     packed = pack(
         snapshot.index,
@@ -96,7 +106,7 @@ def complete(
         copy_tables=snapshot.copy_tables,
     )
     threshold = INVOKED_CONFIDENCE if invoked else settings.min_confidence
-    generated = collect(engine, request, threshold)
+    generated = collect(engine, request, threshold, block_end(around) if multiline else None)
     generated_at = time.perf_counter()
     if generated.finish == FinishReason.CANCELLED or generated.confidence < threshold:
         return None
@@ -127,6 +137,13 @@ def complete(
     )
 
 
+def is_refused(snapshot: Snapshot) -> bool:
+    """Whether the privacy gate keeps the open document from the model, by name or content."""
+    exclude = exclude_spec(snapshot.settings.privacy.exclude)
+    data = snapshot.document.text.encode("utf-8", "replace")
+    return refused(snapshot.path, data, exclude) is not None
+
+
 def around_cursor(snapshot: Snapshot, line: int, column: int) -> Around | None:
     """The document split at the cursor; None when the position is not in it."""
     lines = snapshot.document.text.split("\n")
@@ -144,29 +161,77 @@ def budget_tokens(engine: Engine, wanted: int, max_tokens: int) -> int:
     return max(64, min(wanted or usual, room))
 
 
-def wants_lines(around: Around, policy: str, invoked: bool) -> bool:
-    """Several lines only in an empty block, on a blank line inside one, or when asked for."""
+def wants_lines(around: Around, policy: str, invoked: bool, small: bool = False) -> bool:
+    """Several lines only in an empty block, or on a blank line of one when asked for."""
     if policy != "auto":
         return policy == "always"
-    if around.line_suffix.strip():
+    if small or around.line_suffix.strip() or in_prose(around):
         return False
     if around.line_prefix.strip():
         return invoked and BLOCK_OPENER.search(around.line_prefix) is not None
     above = [text for text in around.prefix.split("\n")[:-1] if text.strip()][-1:]
-    return bool(above) and (invoked or BLOCK_OPENER.search(above[0]) is not None)
+    if not above:
+        return False
+    return invoked or (
+        BLOCK_OPENER.search(above[0]) is not None and is_block_empty(around, above[0])
+    )
 
 
-def collect(engine: Engine, request: GenerationRequest, threshold: float = 0.0) -> Generated:
-    """Run a generation to its end, or until it can hardly reach `threshold` any more.
+def is_block_empty(around: Around, opener: str) -> bool:
+    """Whether nothing below the cursor is in the block that `opener` opens."""
+    below = next((text for text in around.next_lines if text.strip()), "")
+    return indent_of(below) <= indent_of(opener)
 
-    The mean probability of a text that began badly rarely recovers, so decoding on would only cost
-    the time of the next keystroke.
+
+def in_prose(around: Around) -> bool:
+    """Whether the cursor stands in a comment or a string."""
+    if around.tree is None:
+        return False
+    at = len(around.prefix.encode("utf-8", "surrogatepass"))
+    node = around.tree.root_node.descendant_for_byte_range(max(0, at - 1), at)
+    while node is not None:
+        if "comment" in node.type or "string" in node.type:
+            # Behind the closing quote the string is over.
+            return node.start_byte < at and (at < node.end_byte or "comment" in node.type)
+        node = node.parent
+    return False
+
+
+def block_end(around: Around) -> Callable[[str], bool]:
+    """Says of the text so far whether the block is over: a line outside of it, or enough lines."""
+    typed = around.line_prefix
+    base = indent_of(typed) if typed.strip() else len(typed)
+
+    def over(text: str) -> bool:
+        lines = text.split("\n")
+        if len(lines) > MAX_LINES:
+            return True
+        inner = base + (0 if typed.strip() else indent_of(lines[0]))
+        # The last line is still being written: its indent counts once it has a character.
+        return any(x.strip() and indent_of(x) < inner for x in lines[1:])
+
+    return over
+
+
+def collect(
+    engine: Engine,
+    request: GenerationRequest,
+    threshold: float = 0.0,
+    over: Callable[[str], bool] | None = None,
+) -> Generated:
+    """Run a generation to its end, or until it is hopeless or long enough.
+
+    The mean probability of a text that began badly rarely recovers, so decoding on below
+    `threshold` would only cost the time of the next keystroke. `over` says of the text so far
+    whether it is enough.
     """
     outs: list[TokenOut] = []
     scored: list[float] = []
+    text = ""
     finish: str = FinishReason.STOP
     for out in engine.generate(request):
         outs.append(out)
+        text += out.text
         # The stop token's own probability counts: it says whether the model meant to end here.
         if out.id >= 0 or out.finish == FinishReason.STOP:
             scored.append(out.logprob)
@@ -175,9 +240,11 @@ def collect(engine: Engine, request: GenerationRequest, threshold: float = 0.0) 
         elif len(scored) >= ABANDON_AFTER_TOKENS and confidence(scored) < threshold:
             finish = ABANDONED
             break
+        elif over is not None and over(text):
+            break
     real = [out for out in outs if out.id >= 0]
     return Generated(
-        text="".join(out.text for out in outs),
+        text=text,
         tokens=len(real),
         copied=sum(out.source == "ngram" for out in real),
         confidence=confidence(scored),

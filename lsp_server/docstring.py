@@ -249,5 +249,6 @@ def fill(
             cancel=cancel or CancelToken(),
             copy_tables=snapshot.copy_tables,
         ),
+        MIN_CONFIDENCE,
     )
     return generated.text if generated.confidence >= MIN_CONFIDENCE else ""

@@ -25,7 +25,7 @@ DANGLING = frozenset({"a", "an", "the", "of", "to", "in", "on", "for", "with", "
 FILLER = DANGLING | {"is", "are", "be", "this", "that", "it", "its", "as", "from", "value", "given"}
 
 _VERB_LIST = """
-abort accept add allocate append apply assert assign attach begin bind build cache call cancel
+abort accept add allow follow force ignore overwrite use allocate append apply assert assign attach begin bind build cache call cancel
 check clean clear clone close collect combine commit compare compile complete compute
 configure connect consume convert copy count create decode delete detach detect disable
 disconnect dispatch display download draw drop dump emit enable encode ensure escape evaluate
@@ -128,12 +128,14 @@ def parameter_text(parameter: Parameter) -> str:
         return "Further keyword arguments." if parameter.stars == "**" else "Further arguments."
     if not words:
         return ""
-    if parameter.type == "bool":
+    if parameter.type == "bool" or parameter.default in ("True", "False"):
         if words[0] in QUESTIONS and len(words) > 1:
             return f"Whether it {' '.join(words)}."
         if words[0] in VERBS:
             return f"Whether to {' '.join(words)}."
-        return f"Whether {' '.join(words)}."
+        return f"Whether {' '.join(words)} applies."
+    if len(words) == 1 and parameter.default not in ("", "None"):
+        return ""  # type and default say more than the name again
     return sentence(["the", *words])
 
 

@@ -7,24 +7,53 @@ MISSING nodes to the file.
 
 from __future__ import annotations
 
+import difflib
 import re
+from collections.abc import Iterator
 from dataclasses import dataclass
+from functools import cached_property
 
-from qcoder.context.parse import error_count, parse
+import tree_sitter
+
+from qcoder.context.parse import error_count, parse, reparse
 
 CLOSERS_ONLY = re.compile(r"^\s*[)>}\]\"'`]*\s*[:{;,]?\s*$")
 PAIRS = {")": "(", "]": "[", "}": "{"}
 MAX_LINES = 20
 MIN_REPEATS = 3
+MAX_CLOSERS_CUT = 4
+NEAR_DUPLICATE = 0.95
+MIN_NEAR_LENGTH = 20
+SPECIAL = re.compile(r"<\|[a-z_]+\|>|^\s*```", re.MULTILINE)
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True)
 class Around:
     """The text before and behind the cursor, and the language."""
 
     prefix: str
     suffix: str
     language: str
+
+    @cached_property
+    def tree(self) -> tree_sitter.Tree | None:
+        """Syntax tree of the text as it is; None for languages without grammar."""
+        return parse(self.prefix + self.suffix, self.language)
+
+    @cached_property
+    def error_count(self) -> int:
+        """Syntax errors of the text as it is."""
+        return error_count(self.tree) if self.tree is not None else 0
+
+    def errors_with(self, text: str, replaced: int) -> int:
+        """Syntax errors with an insertion at the cursor over `replaced` characters."""
+        if self.tree is None:
+            return 0
+        old = self.prefix + self.suffix
+        new = self.prefix + text + self.suffix[replaced:]
+        tree = reparse(new, self.language, self.tree, old)
+        # A parse that took too long proves nothing, so it must not let the text through.
+        return error_count(tree) if tree is not None else self.error_count + 1
 
     @property
     def line_prefix(self) -> str:
@@ -57,7 +86,7 @@ def may_complete_here(around: Around) -> bool:
 
 def clean(text: str, around: Around) -> Cleaned:
     """Run the whole chain; an empty text means: show nothing."""
-    text = text.replace("\r\n", "\n").replace("\r", "\n")
+    text = cut_special(text.replace("\r\n", "\n").replace("\r", "\n"))
     text = drop_repeated_line_prefix(text, around)
     text = limit_indentation(text, around)
     text = cut_repetition(text)
@@ -68,6 +97,12 @@ def clean(text: str, around: Around) -> Cleaned:
     if not text.strip():
         return Cleaned("")
     return keep_syntax(text, replaced, around)
+
+
+def cut_special(text: str) -> str:
+    """End before the first special token or code fence."""
+    found = SPECIAL.search(text)
+    return text[: found.start()] if found else text
 
 
 def drop_repeated_line_prefix(text: str, around: Around) -> str:
@@ -81,7 +116,11 @@ def drop_repeated_line_prefix(text: str, around: Around) -> str:
 def limit_indentation(text: str, around: Around) -> str:
     """End before the first line that is indented less than the cursor's block."""
     lines = text.split("\n")
-    base = indent_of(around.line_prefix) if around.line_prefix.strip() else len(around.line_prefix)
+    if around.line_prefix.strip():
+        base = indent_of(around.line_prefix)
+    else:
+        # On a blank line the first line's own blanks are part of the block's indent.
+        base = len(around.line_prefix) + (indent_of(lines[0]) if lines[0].strip() else 0)
     for at, line in enumerate(lines[1:], start=1):
         closes = line.strip()[:1] in PAIRS
         if line.strip() and (indent_of(line) < base or (indent_of(line) == 0 and base and closes)):
@@ -125,13 +164,23 @@ def cut_following_lines(text: str, around: Around) -> str:
 
 
 def drop_near_duplicate(text: str, around: Around) -> str:
-    """Drop a text that only says again what the next or the previous line says."""
-    whole = (around.line_prefix + text.split("\n")[0]).strip()
-    if len(whole) < 6:
+    """Drop a text that says again what the next lines say, or exactly the previous line."""
+    lines = [x.strip() for x in (around.line_prefix + text).split("\n") if x.strip()][:3]
+    if not lines or len(lines[0]) < 6:
         return text
     above = [x.strip() for x in around.prefix.split("\n")[:-1] if x.strip()][-1:]
-    below = [x.strip() for x in around.next_lines if x.strip()][:1]
-    return "" if whole in above + below else text
+    if lines[0] in above:
+        return ""
+    below = [x.strip() for x in around.next_lines if x.strip()][: len(lines)]
+    return "" if len(below) == len(lines) and all(map(nearly_equal, lines, below)) else text
+
+
+def nearly_equal(left: str, right: str) -> bool:
+    """Whether two lines are the same; long ones up to a twentieth of their characters."""
+    if left == right or min(len(left), len(right)) < MIN_NEAR_LENGTH:
+        return left == right
+    matcher = difflib.SequenceMatcher(None, left, right, autojunk=False)
+    return matcher.quick_ratio() >= NEAR_DUPLICATE and matcher.ratio() >= NEAR_DUPLICATE
 
 
 def fit_line_suffix(text: str, around: Around) -> tuple[str, int]:
@@ -168,18 +217,27 @@ def drop_unmatched_closers(text: str) -> str:
 
 
 def keep_syntax(text: str, replaced: int, around: Around) -> Cleaned:
-    """The longest run of leading lines that adds no syntax error; empty when none does."""
-    if parse("", around.language) is None:
+    """The longest version of the text that adds no syntax error; empty when none does."""
+    if around.tree is None:
         return Cleaned(text, replaced)
-    before = errors(around.prefix + around.suffix, around.language)
-    lines = text.split("\n")
-    for count in range(len(lines), 0, -1):
-        part = "\n".join(lines[:count]).rstrip()
-        cut = replaced if count == len(lines) else 0
-        inserted = around.prefix + part + around.suffix[cut:]
-        if part.strip() and errors(inserted, around.language) <= before:
+    for part, cut in shorter_versions(text, replaced):
+        if part.strip() and around.errors_with(part, cut) <= around.error_count:
             return Cleaned(part, cut)
     return Cleaned("")
+
+
+def shorter_versions(text: str, replaced: int) -> Iterator[tuple[str, int]]:
+    """The text, then without closers at its end, then without its last lines."""
+    yield text, replaced
+    part = text
+    for _ in range(MAX_CLOSERS_CUT):
+        if part[-1:] not in PAIRS:
+            break
+        part = part[:-1].rstrip()
+        yield part, 0
+    lines = text.split("\n")
+    for count in range(len(lines) - 1, 0, -1):
+        yield "\n".join(lines[:count]).rstrip(), 0
 
 
 def errors(text: str, language: str) -> int:

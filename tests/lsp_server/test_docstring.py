@@ -109,9 +109,9 @@ def test_google_names_everything_that_the_signature_and_body_say() -> None:
         "",
         "Args:",
         "    path (Path): The path.",
-        "    retries (int): The retries. Defaults to 3.",
+        "    retries (int): Defaults to 3.",
         "    *rest (str): Further arguments.",
-        "    strict: The strict. Defaults to False.",
+        "    strict: Whether strict applies. Defaults to False.",
         "    **options: Further keyword arguments.",
         "",
         "Returns:",
@@ -186,7 +186,7 @@ def test_unsure_model_is_not_asked_twice_for_an_opinion() -> None:
     ("path", "source", "expected"),
     [
         ("a.ts", "export function loadUser(id: string, force = false): User {\n  return x\n}\n",
-         "/**\n * Load the user.\n *\n * @param id - The id.\n * @param [force=false] - The force.\n"
+         "/**\n * Load the user.\n *\n * @param id - The id.\n * @param [force=false]\n"
          " * @returns The user.\n */\nexport function"),
         ("a.js", "class A {\n  save(items) {\n    run()\n  }\n}\n",
          "  /**\n   * Save.\n   *\n   * @param items - The items.\n   */\n  save(items)"),

@@ -27,6 +27,17 @@ def split(text: str, language: str = "python") -> Around:
         ("def f(a):\n    if a:\n        ‸\n", "return a\n    return (", "return a"),
         ("s = '‸'\n", "text'", "text"),
         ("x = ‸\n", "1\r\n", "1"),
+        ("x = ‸\n", "1<|endoftext|> 2", "1"),
+        ("def f():\n    ‸\n", "return 1\n```\nThat is all", "return 1"),
+        ("foo(\n    a,\n    ‸\n)\n", "b)", "b"),
+        ("foo(\n    [\n        ‸\n    ]\n)\n", "b])", "b"),
+        ("def f():\n‸\n", "    return 1\nx = 2", "    return 1"),
+        ("a = 1\n‸\nresult = compute(first, second)\n", "result = compute(first, secand)", ""),
+        ("import a\n‸\nimport c\n", "import b", "import b"),
+        ("def f():\n    ‸\n    return 2\n", "x = 1\n    y = (", "x = 1"),
+        ("x = f(‸)\n", "a)\nprint(x", "a"),
+        ("if ‸:\n    pass\n", "x == 1:\n        y", "x == 1"),
+        ("return_value = ‸\n", "ab ab ab ab ab ab ab", "ab ab"),
     ],
 )
 def test_chain(source: str, raw: str, expected: str) -> None:
@@ -56,3 +67,22 @@ def test_only_closers_may_follow_on_the_line(source: str, allowed: bool) -> None
 
 def test_language_without_grammar_is_left_alone() -> None:
     assert clean("a ( b", split("x ‸\n", "text")) == Cleaned("a ( b")
+
+
+def test_no_suggestion_makes_a_correct_file_wrong() -> None:
+    """Every prefix of a correct line, inserted in its place, keeps the file correct."""
+    whole = (
+        "def f(a, b):\n    if a and (b or g(a)):\n        return {'k': [a, b]}\n    return None\n"
+    )
+    for line in range(4):
+        rows = whole.split("\n")
+        truth = rows[line]
+        for column in range(len(truth) + 1):
+            rows[line] = truth[:column]
+            text = "\n".join(rows)
+            at = len("\n".join(rows[: line + 1]))
+            around = Around(text[:at], text[at:], "python")
+            for size in range(len(truth) - column + 1):
+                cleaned = clean(truth[column : column + size], around)
+                inserted = around.prefix + cleaned.text + around.suffix[cleaned.replaced :]
+                assert errors(inserted, "python") <= errors(text, "python")

@@ -1,0 +1,147 @@
+from pathlib import Path
+
+import pytest
+
+from qcoder.context.segments import Document
+from qcoder.lsp_server.completion import budget_tokens, complete
+from qcoder.lsp_server.settings import CompletionSettings, PrivacySettings, Settings
+from qcoder.lsp_server.snapshot import Snapshot, Suggestion
+from qcoder.model.fake import FakeEngine
+from qcoder.model.request import CancelToken
+
+
+def snapshot(source: str, path: str = "a.py", settings: Settings | None = None) -> Snapshot:
+    document = Document(f"file:///{path}", 1, "python", source)
+    return Snapshot(document, path, Path("/ws"), None, settings or Settings())
+
+
+def suggest(
+    marked: str,
+    answer: str,
+    *,
+    path: str = "a.py",
+    invoked: bool = False,
+    logprob: float = -0.1,
+    settings: Settings | None = None,
+    engine: FakeEngine | None = None,
+) -> Suggestion | None:
+    """The suggestion at the mark of a source, from an engine that answers `answer`."""
+    prefix, suffix = marked.split("‸")
+    line, column = prefix.count("\n"), len(prefix) - prefix.rfind("\n") - 1
+    engine = engine or FakeEngine([answer], logprob=logprob)
+    return complete(
+        snapshot(prefix + suffix, path, settings), line, column, engine, invoked=invoked
+    )
+
+
+def test_suggestion_says_what_it_is_and_what_it_cost() -> None:
+    found = suggest("x = ‸\n", "compute(1)\n")
+    assert found is not None
+    assert found.text == "compute(1)"
+    assert (found.edit.start_line, found.edit.start_column, found.edit.end_column) == (0, 4, 4)
+    assert set(found.timings_ms) == {"index", "pack", "prefill", "decode", "post", "total"}
+    assert found.sources["model"] == found.tokens
+    assert 0.8 < found.confidence < 1
+    assert found.prompt_tokens == sum(len(s) for s in ("a.py\n", "x = ", "\n")) + 4
+
+
+def test_edit_covers_the_closers_that_the_text_brings_along() -> None:
+    found = suggest("x = f(‸)\n", "a, b)\n")
+    assert found is not None
+    line = "x = f()"
+    replaced = line[: found.edit.start_column] + found.text + line[found.edit.end_column :]
+    assert replaced == "x = f(a, b)"
+
+
+@pytest.mark.parametrize(
+    ("marked", "answer"),
+    [
+        ("na‸me = 1\n", "xyz"),
+        ("x = ‸\n", ""),
+        ("x = ‸\n", "   "),
+        ("x = ‸\n", "a"),
+        ("a = first(1)\n‸\n", "a = first(1)"),
+    ],
+)
+def test_nothing_is_better_than_something_useless(marked: str, answer: str) -> None:
+    assert suggest(marked, answer) is None
+
+
+def test_unsure_model_stays_silent_unless_it_is_asked() -> None:
+    assert suggest("x = ‸\n", "compute(1)", logprob=-1.7) is None
+    assert suggest("x = ‸\n", "compute(1)", logprob=-1.7, invoked=True) is not None
+    assert suggest("x = ‸\n", "compute(1)", logprob=-9.0, invoked=True) is None
+
+
+@pytest.mark.parametrize(
+    ("path", "source"),
+    [
+        (".env", "A=‸"),
+        ("deploy/server.pem", "‸"),
+        ("private/a.py", "x = ‸"),
+        ("a.py", "key = '''-----BEGIN RSA PRIVATE KEY-----'''\nx = ‸\n"),
+    ],
+)
+def test_refused_documents_never_reach_the_engine(path: str, source: str) -> None:
+    engine = FakeEngine(["secret"])
+    settings = Settings(privacy=PrivacySettings(exclude=("private/",)))
+    assert suggest(source, "", path=path, engine=engine, settings=settings) is None
+    assert engine.requests == []
+
+
+@pytest.mark.parametrize(
+    ("marked", "invoked", "lines"),
+    [
+        ("def f():\n    ‸\n", False, 1),
+        ("def f():\n    ‸\n", True, 2),
+        ("def f():\n    ‸\n    return 3\n", True, 2),
+        ("x = ‸\n", True, 1),
+        ("# a comment:\n# ‸\n", True, 1),
+    ],
+)
+def test_small_model_writes_several_lines_only_when_asked(
+    marked: str, invoked: bool, lines: int
+) -> None:
+    found = suggest(marked, "a = 1\n    b = 2\n\ndef g():\n    pass\n", invoked=invoked)
+    assert found is not None
+    assert len(found.text.split("\n")) == lines
+
+
+def test_policy_of_the_settings_decides_over_lines() -> None:
+    always = Settings(completion=CompletionSettings(multiline="always"))
+    never = Settings(completion=CompletionSettings(multiline="never"))
+    answer = "a = 1\n    b = 2\n"
+    many = suggest("def f():\n    ‸\n", answer, settings=always)
+    one = suggest("def f():\n    ‸\n", answer, settings=never, invoked=True)
+    assert many is not None
+    assert one is not None
+    assert (many.text.count("\n"), one.text.count("\n")) == (1, 0)
+
+
+def test_generation_ends_with_the_block() -> None:
+    engine = FakeEngine(["a = 1\n" + "\nclass B:\n    pass\n" * 40])
+    found = suggest("def f():\n    ‸\n", "", invoked=True, engine=engine)
+    assert found is not None
+    assert found.text == "a = 1"
+    assert found.tokens < 12
+
+
+def test_cancelled_request_gives_nothing() -> None:
+    cancel = CancelToken()
+    cancel.cancel()
+    assert complete(snapshot("x = \n"), 0, 4, FakeEngine(["abc"]), cancel=cancel) is None
+
+
+@pytest.mark.parametrize(("line", "column"), [(-1, 0), (0, 99), (7, 0)])
+def test_position_outside_the_document_gives_nothing(line: int, column: int) -> None:
+    assert complete(snapshot("x = \n"), line, column, FakeEngine(["abc"])) is None
+
+
+def test_prompt_and_answer_fit_the_context() -> None:
+    engine = FakeEngine(["compute(1)"], max_context=512)
+    long = "value = compute(1, 2, 3)\n" * 400
+    found = suggest(long + "x = ‸\n" + long, "", engine=engine)
+    assert found is not None
+    (request,) = engine.requests
+    assert len(request.prompt.ids) + request.max_tokens <= 512
+    assert budget_tokens(engine, 10_000, 48) <= 512

@@ -1,0 +1,62 @@
+from qcoder.context.segments import (
+    CursorWindow,
+    Level,
+    PackedContext,
+    PackedSegment,
+    Segment,
+    Span,
+)
+from qcoder.lsp_server.prompts import fim_prompt
+from qcoder.model.engine import FimOrder
+from qcoder.model.fake import ByteTokenizer
+from qcoder.model.request import Prompt
+
+SEGMENT = Segment("b.py", Span(0, 6, 0, 1), "function", "g", "def g()\n")
+WINDOW = CursorWindow("a.py", "python", "x = ", "\ny", 10)
+TOKENIZER = ByteTokenizer()
+
+
+def prompt(order: FimOrder, window: CursorWindow = WINDOW) -> Prompt:
+    packed = PackedContext((PackedSegment(SEGMENT, Level.BODY, 9, "called"),), window, 100)
+    return fim_prompt(packed, TOKENIZER, order, "repo")  # type: ignore[arg-type]
+
+
+def shown(ids: tuple[int, ...]) -> str:
+    """Text of a prompt with its special tokens spelled out."""
+    names = {i: name for name, i in TOKENIZER.special.items()}
+    return "".join(names[i] if i in names else TOKENIZER.decode([i]) for i in ids)
+
+
+def test_suffix_comes_first_for_the_default_model() -> None:
+    assert shown(prompt("spm").ids) == (
+        "<|file_sep|>b.py\ndef g()\n<|file_sep|>a.py\n"
+        "<|fim_prefix|><|fim_suffix|>\ny<|fim_middle|>x = "
+    )
+
+
+def test_prefix_comes_first_for_qwen_and_the_repository_is_named() -> None:
+    assert shown(prompt("psm").ids) == (
+        "<|repo_name|>repo\n<|file_sep|>b.py\ndef g()\n<|file_sep|>a.py\n"
+        "<|fim_prefix|>x = <|fim_suffix|>\ny<|fim_middle|>"
+    )
+
+
+def test_spans_cover_exactly_their_segment() -> None:
+    made = prompt("psm")
+    (span,) = made.spans
+    assert shown(made.ids[span.start : span.end]) == "<|file_sep|>b.py\ndef g()\n"
+    assert span.key == SEGMENT.sha
+
+
+def test_special_tokens_in_user_text_stay_characters() -> None:
+    window = CursorWindow("<|file_sep|>", "python", "<|fim_middle|>", "<|endoftext|>", 10)
+    ids = prompt("spm", window).ids
+    special = [i for i in ids if i >= 256]
+    names = ("file_sep", "file_sep", "fim_prefix", "fim_suffix", "fim_middle")
+    assert special == [TOKENIZER.special[f"<|{name}|>"] for name in names]
+
+
+def test_a_longer_prefix_only_lengthens_the_prompt() -> None:
+    longer = CursorWindow("a.py", "python", "x = 12", "\ny", 12)
+    before, after = prompt("spm").ids, prompt("spm", longer).ids
+    assert after[: len(before)] == before
