@@ -15,6 +15,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from qcoder.kernels.dispatch import choose
+from qcoder.kernels.int8_linear import weighted_rows
 
 FEW_TOKENS = 2
 """Up to here without sorting."""
@@ -57,6 +58,36 @@ def experts_cpu(
         ]
         return torch.stack(rows)
     return _sorted(x, gate_up, down, weights, chosen)
+
+
+def experts_int8(
+    x: Tensor,
+    gate_up: Tensor,
+    gate_up_scale: Tensor,
+    down: Tensor,
+    down_scale: Tensor,
+    weights: Tensor,
+    chosen: Tensor,
+) -> Tensor:
+    """Weighted expert outputs [tokens, hidden] of packed int8 experts, for few tokens.
+
+    gate_up: [experts, hidden, 2 * size + 8] and down: [experts, size, hidden + 8] from `pack_int8`,
+    the scales [experts, 2 * size] and [experts, hidden] float32. A bag a token and expert.
+    """
+    hidden, size = gate_up.shape[1], down.shape[1]
+    picks = chosen.reshape(-1)
+    spread = x.unsqueeze(1).expand(-1, chosen.shape[1], -1).reshape(-1)
+    inner = weighted_rows(gate_up.flatten(0, 1), *_bags(picks, hidden), spread)
+    gate, up = inner.mul_(gate_up_scale[picks]).chunk(2, dim=-1)
+    inner = F.silu(gate).mul_(up).mul_(weights.reshape(-1, 1))
+    outer = weighted_rows(down.flatten(0, 1), *_bags(picks, size), inner.view(-1))
+    return outer.mul_(down_scale[picks]).view(*chosen.shape, -1).sum(1)
+
+
+def _bags(picks: Tensor, rows: int) -> tuple[Tensor, Tensor]:
+    """A bag of all `rows` rows of each picked expert: indices and offsets."""
+    indices = picks.unsqueeze(1) * rows + torch.arange(rows)
+    return indices.view(-1), torch.arange(0, indices.numel(), rows)
 
 
 def _one_token(

@@ -86,15 +86,23 @@ class Checkpoint:
 
     def float_tensor(self, name: str, shape: tuple[int, ...], dtype: torch.dtype) -> Tensor:
         """One tensor of exactly `shape` as `dtype`, dequantized if it is int8 rows."""
+        quantized = self.int8_rows(name, shape)
+        if quantized is not None:
+            return dequantize_int8(*quantized).to(dtype)
         tensor = self.raw(name, shape)
-        if tensor.dtype == torch.int8 and len(shape) == 2:
-            scale = self.raw(name + "_scale", shape[:1])
-            if not scale.is_floating_point():
-                raise self._wrong_type(name + "_scale", scale, "a float type")
-            return dequantize_int8(tensor, scale).to(dtype)
         if tensor.dtype not in (torch.float32, torch.bfloat16, torch.float16):
             raise self._wrong_type(name, tensor, "F32, BF16, F16 or I8 with a scale")
         return tensor.to(dtype)
+
+    def int8_rows(self, name: str, shape: tuple[int, ...]) -> tuple[Tensor, Tensor] | None:
+        """Int8 rows [out, in] and their scales [out], or None if the tensor is something else."""
+        tensor = self.raw(name, shape)
+        if tensor.dtype != torch.int8 or len(shape) != 2:
+            return None
+        scale = self.raw(name + "_scale", shape[:1])
+        if not scale.is_floating_point():
+            raise self._wrong_type(name + "_scale", scale, "a float type")
+        return tensor, scale
 
     def _wrong_type(self, name: str, tensor: Tensor, expected: str) -> CheckpointError:
         kind = str(tensor.dtype).removeprefix("torch.")

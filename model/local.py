@@ -17,6 +17,7 @@ from qcoder.model.checkpoint import Checkpoint
 from qcoder.model.config import ModelConfig, load_config
 from qcoder.model.engine import EngineStats, FimOrder, ModelInfo
 from qcoder.model.errors import CheckpointError, PromptTooLongError
+from qcoder.model.healing import Healing, PrefixIndex
 from qcoder.model.kv_cache import Sequence as KvSequence
 from qcoder.model.manifest import verify
 from qcoder.model.mixture import BlendResult, Mixture
@@ -103,6 +104,7 @@ class LocalEngine:
         """See `Engine.load`."""
         _check_options(device, dtype, quantize)
         began = time.perf_counter()
+        torch.set_num_threads(threads or default_threads())
         folder = find_model(path_or_name)
         manifest = verify(folder)
         config = load_config(folder, yarn_factor)
@@ -223,6 +225,11 @@ class LocalEngine:
                 logits = self._model.forward(list(ids[start : start + PREFILL_CHUNK]), sequence)
         return logits, None
 
+    @cached_property
+    def _prefixes(self) -> PrefixIndex:
+        """The vocabulary by its bytes; sorted on first use."""
+        return PrefixIndex(self._tokenizer, self._tokenizer.vocab_size)
+
     def _decode(
         self, logits: torch.Tensor, sequence: KvSequence, request: GenerationRequest, room: int
     ) -> Iterator[TokenOut]:
@@ -232,6 +239,7 @@ class LocalEngine:
         if self._mixture is not None and request.mixture:
             state = self._mixture.start(request.prompt.ids, request.copy_tables)
         decoder, stop = StreamDecoder(self._tokenizer), StopFilter(request.stop)
+        healing = Healing(self._prefixes, request.prompt.healed)
         ends = request.stop.ids | self._tokenizer.eos_ids
         seen: list[int] = []
         while True:
@@ -241,13 +249,16 @@ class LocalEngine:
                 return
             logprobs = torch.log_softmax(logits, dim=-1).numpy()
             blended = state.blend(logprobs) if state else BlendResult(logprobs, None)
+            if healing.pending:
+                blended = replace(blended, logprobs=healing.constrain(blended.logprobs))
             token = sample(blended.logprobs, request.sampling, seen, rng)
             if token in ends:
                 text = stop.flush()
                 yield replace(_token(token, blended, text), id=-1, finish=FinishReason.STOP)
                 return
             seen.append(token)
-            out = _token(token, blended, stop.push(decoder.push(token)))
+            new = healing.take(self._tokenizer.token_bytes(token))
+            out = _token(token, blended, stop.push(decoder.push_bytes(new)))
             if stop.stopped:
                 yield replace(out, finish=FinishReason.STOP)
                 return

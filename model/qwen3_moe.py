@@ -8,54 +8,44 @@
     logits = norm(x) @ head^T
 
 Weights are held in one dtype, with q, k and v in one matrix and gate and up of an expert in one.
-Small models are float32 even when their files are int8, so that a cached token equals a recomputed
-one. The faster formats round more than that: one token through 640 x 384 weights from memory, one
-thread beside other work, us (relative error): float32 90, float16 30 (3e-4), bfloat16 37 (3e-3),
-torch's packed int8 with bfloat16 activations 14 (3e-3), with float16 ones 346 (3e-4); 256 tokens on
-two idle cores: float32 680, bfloat16 311, packed int8 963.
+Small models are float32 throughout, so that a cached token equals a recomputed one.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable
 from dataclasses import dataclass
-from typing import Protocol
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
 from qcoder.kernels.attention import attention, causal_mask
-from qcoder.kernels.moe import experts, route
+from qcoder.kernels.moe import route
 from qcoder.kernels.rms_norm import rms_norm
 from qcoder.kernels.rotary import rotary_table, rotate
 from qcoder.model.checkpoint import Checkpoint
 from qcoder.model.config import ModelConfig
 from qcoder.model.kv_cache import CacheShape, Sequence
-
-
-class Reader(Protocol):
-    """Reads a tensor of a checkpoint by our name, checking its shape."""
-
-    def __call__(self, name: str, *shape: int) -> Tensor:
-        """The tensor, as floating point."""
-        ...
+from qcoder.model.linear import Experts, Linear, WeightReader
 
 
 @dataclass(frozen=True, slots=True, eq=False)
 class LayerWeights:
-    """Matrices of one layer. A dense layer has no router and one expert."""
+    """One layer. A dense layer has no router and one expert."""
 
     input_norm: Tensor
     post_norm: Tensor
     qk_norm: Tensor  # [heads + kv_heads, head_dim]: q's weight for every head, then k's
-    qkv: Tensor  # [(heads + 2 kv_heads) * head_dim, hidden]
-    qkv_bias: Tensor | None
-    out: Tensor  # [hidden, heads * head_dim]
-    out_bias: Tensor | None
+    qkv: Linear  # hidden -> (heads + 2 kv_heads) * head_dim
+    out: Linear
     router: Tensor | None  # [experts, hidden]
-    gate_up: Tensor  # [experts, 2 * size, hidden]
-    down: Tensor  # [experts, hidden, size]
+    experts: Experts
+
+    @property
+    def size_bytes(self) -> int:
+        """Memory of the layer, without its norms."""
+        router = 0 if self.router is None else self.router.nbytes
+        return self.qkv.size_bytes + self.out.size_bytes + self.experts.size_bytes + router
 
 
 class Qwen3Moe:
@@ -67,7 +57,7 @@ class Qwen3Moe:
         embedding: Tensor,
         layers: list[LayerWeights],
         norm: Tensor,
-        head: Tensor,
+        head: Linear,
         max_context: int,
     ) -> None:
         self.config, self.embedding, self.layers = config, embedding, layers
@@ -82,26 +72,20 @@ class Qwen3Moe:
         checkpoint: Checkpoint, config: ModelConfig, dtype: torch.dtype, max_context: int
     ) -> Qwen3Moe:
         """Read every tensor once; raises `CheckpointError`."""
-        names = sanitize(checkpoint.files)
+        reader = WeightReader(checkpoint, dtype)
         vocab, hidden = config.vocab_size, config.hidden_size
-
-        def read(name: str, *shape: int) -> Tensor:
-            on_disk = names.get(name, f"model.{name}" if name != "lm_head.weight" else name)
-            return checkpoint.float_tensor(on_disk, shape, dtype)
-
-        embedding = read("embed_tokens.weight", vocab, hidden)
-        head = embedding if config.tied_embeddings else read("lm_head.weight", vocab, hidden)
-        layers = [load_layer(read, config, index, dtype) for index in range(config.num_layers)]
-        return Qwen3Moe(config, embedding, layers, read("norm.weight", hidden), head, max_context)
+        tied = config.tied_embeddings
+        head = reader.linear([("embed_tokens" if tied else "lm_head", vocab)], hidden)
+        embedding = head.weight if tied else reader.tensor("embed_tokens.weight", vocab, hidden)
+        layers = [load_layer(reader, config, index) for index in range(config.num_layers)]
+        norm = reader.tensor("norm.weight", hidden)
+        return Qwen3Moe(config, embedding, layers, norm, head, max_context)
 
     @property
     def weight_bytes(self) -> int:
-        """Memory of the weights."""
-        tensors = {id(t): t for t in (self.embedding, self.head, self.norm)}
-        for layer in self.layers:
-            parts = (getattr(layer, name) for name in LayerWeights.__slots__)
-            tensors.update((id(t), t) for t in parts if t is not None)
-        return sum(t.numel() * t.element_size() for t in tensors.values())
+        """Memory of the weights, without the norms."""
+        embedding = 0 if self.config.tied_embeddings else self.embedding.nbytes
+        return embedding + self.head.size_bytes + sum(x.size_bytes for x in self.layers)
 
     def forward(self, ids: list[int], sequence: Sequence, all_logits: bool = False) -> Tensor:
         """Compute `ids` behind what `sequence` holds and append them to it.
@@ -119,7 +103,7 @@ class Qwen3Moe:
         sequence.ids.extend(ids)
         if not all_logits:
             x = x[-1:]
-        logits = F.linear(rms_norm(x, self.norm, self.config.rms_norm_eps), self.head).float()
+        logits = self.head(rms_norm(x, self.norm, self.config.rms_norm_eps)).float()
         return logits if all_logits else logits[0]
 
     def _attention(
@@ -132,55 +116,40 @@ class Qwen3Moe:
         sequence: Sequence,
     ) -> Tensor:
         c = self.config
-        h = rms_norm(x, layer.input_norm, c.rms_norm_eps)
-        qkv = F.linear(h, layer.qkv, layer.qkv_bias).view(x.shape[0], -1, c.head_dim)
+        qkv = layer.qkv(rms_norm(x, layer.input_norm, c.rms_norm_eps))
+        qkv = qkv.view(x.shape[0], -1, c.head_dim)
         qk, v = torch.split(qkv, [c.num_heads + c.num_kv_heads, c.num_kv_heads], dim=1)
         qk = rotate(rms_norm(qk, layer.qk_norm, c.rms_norm_eps), table)
         q, k = torch.split(qk, [c.num_heads, c.num_kv_heads], dim=1)
         keys, values = sequence.write(index, k, v)
-        return F.linear(attention(q, keys, values, mask), layer.out, layer.out_bias)
+        return layer.out(attention(q, keys, values, mask))
 
     def _mlp(self, layer: LayerWeights, x: Tensor) -> Tensor:
         c = self.config
         h = rms_norm(x, layer.post_norm, c.rms_norm_eps)
         if layer.router is None:
-            gate, up = F.linear(h, layer.gate_up[0]).chunk(2, dim=-1)
-            return F.linear(F.silu(gate) * up, layer.down[0])
+            always = h.new_ones(h.shape[0], 1)
+            return layer.experts(h, always, torch.zeros_like(always, dtype=torch.int64))
         weights, chosen = route(h, layer.router, c.experts_per_token, c.norm_topk_prob)
-        return experts(h, layer.gate_up, layer.down, weights, chosen)
+        return layer.experts(h, weights, chosen)
 
 
-def sanitize(names: Iterable[str]) -> dict[str, str]:
-    """Our tensor names -> those of a checkpoint, which may or may not start with `model.`."""
-    return {name.removeprefix("model."): name for name in names}
-
-
-def load_layer(read: Reader, config: ModelConfig, index: int, dtype: torch.dtype) -> LayerWeights:
-    """One layer; `read(name, *shape)` gives a tensor of the checkpoint."""
+def load_layer(reader: WeightReader, config: ModelConfig, index: int) -> LayerWeights:
+    """One layer of a checkpoint."""
     c, prefix = config, f"layers.{index}."
+    attn, mlp = prefix + "self_attn.", prefix + "mlp."
     hidden, q_size, kv_size = c.hidden_size, c.num_heads * c.head_dim, c.num_kv_heads * c.head_dim
-    attn, sizes = prefix + "self_attn.", (("q", q_size), ("k", kv_size), ("v", kv_size))
+    sizes = [(attn + "q_proj", q_size), (attn + "k_proj", kv_size), (attn + "v_proj", kv_size)]
     dense = index in c.dense_layers
-    width = c.dense_size if dense else c.expert_size
-    stems = ["mlp."] if dense else [f"mlp.experts.{e}." for e in range(c.num_experts)]
-    gate_up = torch.empty(len(stems), 2 * width, hidden, dtype=dtype)
-    down = torch.empty(len(stems), hidden, width, dtype=dtype)
-    for e, stem in enumerate(stems):
-        gate_up[e, :width] = read(f"{prefix}{stem}gate_proj.weight", width, hidden)
-        gate_up[e, width:] = read(f"{prefix}{stem}up_proj.weight", width, hidden)
-        down[e] = read(f"{prefix}{stem}down_proj.weight", hidden, width)
-    q_norm = read(attn + "q_norm.weight", c.head_dim)
-    k_norm = read(attn + "k_norm.weight", c.head_dim)
-    bias = c.attention_bias
+    stems = [mlp] if dense else [f"{mlp}experts.{e}." for e in range(c.num_experts)]
+    q_norm = reader.tensor(attn + "q_norm.weight", c.head_dim)
+    k_norm = reader.tensor(attn + "k_norm.weight", c.head_dim)
     return LayerWeights(
-        input_norm=read(prefix + "input_layernorm.weight", hidden),
-        post_norm=read(prefix + "post_attention_layernorm.weight", hidden),
+        input_norm=reader.tensor(prefix + "input_layernorm.weight", hidden),
+        post_norm=reader.tensor(prefix + "post_attention_layernorm.weight", hidden),
         qk_norm=torch.stack([q_norm] * c.num_heads + [k_norm] * c.num_kv_heads),
-        qkv=torch.cat([read(f"{attn}{n}_proj.weight", size, hidden) for n, size in sizes]),
-        qkv_bias=torch.cat([read(f"{attn}{n}_proj.bias", s) for n, s in sizes]) if bias else None,
-        out=read(attn + "o_proj.weight", hidden, q_size),
-        out_bias=read(attn + "o_proj.bias", hidden) if bias else None,
-        router=None if dense else read(prefix + "mlp.gate.weight", c.num_experts, hidden),
-        gate_up=gate_up,
-        down=down,
+        qkv=reader.linear(sizes, hidden, c.attention_bias),
+        out=reader.linear([(attn + "o_proj", hidden)], q_size, c.attention_bias),
+        router=None if dense else reader.tensor(mlp + "gate.weight", c.num_experts, hidden),
+        experts=reader.experts(stems, hidden, c.dense_size if dense else c.expert_size),
     )

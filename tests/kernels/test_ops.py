@@ -8,7 +8,14 @@ from torch import Tensor
 
 from qcoder.kernels.attention import attention_cpu, attention_reference, causal_mask
 from qcoder.kernels.dispatch import backend, choose
-from qcoder.kernels.moe import FEW_TOKENS, experts_cpu, experts_reference, route
+from qcoder.kernels.int8_linear import int8_linear_cpu, int8_linear_reference, pack_int8
+from qcoder.kernels.moe import (
+    FEW_TOKENS,
+    experts_cpu,
+    experts_int8,
+    experts_reference,
+    route,
+)
 from qcoder.kernels.rms_norm import rms_norm_cpu, rms_norm_reference
 from qcoder.kernels.rotary import Yarn, rotary_table, rotate_cpu, rotate_reference
 
@@ -139,6 +146,50 @@ def test_experts_that_nobody_chose_are_not_read() -> None:
         chosen = torch.tensor([[0, 1]] * tokens)
         y = experts_cpu(x, gate_up, down, torch.full((tokens, 2), 0.5), chosen)
         assert bool(y.isfinite().all())
+
+
+def int8_rows(*shape: int, seed: int) -> tuple[Tensor, Tensor]:
+    generator = torch.Generator().manual_seed(seed)
+    rows = torch.randint(-127, 128, shape, generator=generator).to(torch.int8)
+    return rows, 0.001 + torch.rand(shape[:-1], generator=generator) / 100
+
+
+@pytest.mark.parametrize("shape", [(1, 1), (7, 63), (257, 100), (640, 384), (3, 2)])
+@pytest.mark.parametrize("tokens", [1, 2, 3, 63])
+def test_int8_linear(tokens: int, shape: tuple[int, int]) -> None:
+    rows, scale = int8_rows(*shape, seed=1)
+    x, table = noise(tokens, shape[1]), pack_int8(rows)
+    fast = int8_linear_cpu(x, table, scale)
+    check(fast, int8_linear_reference(x, table, scale), 3e-6)
+    check(fast, x @ (rows.float() * scale.unsqueeze(1)).T, 3e-6)
+
+
+def test_int8_linear_is_exact_on_whole_numbers() -> None:
+    rows, _ = int8_rows(100, 63, seed=2)
+    rows[0], rows[1] = 127, -127
+    x = torch.arange(-31.0, 32.0).unsqueeze(0)
+    y = int8_linear_cpu(x, pack_int8(rows), torch.ones(100))
+    assert torch.equal(y, x @ rows.float().T)
+
+
+@pytest.mark.parametrize("top_k", [1, 2, 4])
+@pytest.mark.parametrize("tokens", [1, 3, 25])
+def test_experts_int8(tokens: int, top_k: int) -> None:
+    first, first_scale = int8_rows(4, 14, 12, seed=1)
+    second, second_scale = int8_rows(4, 12, 7, seed=2)
+    x = noise(tokens, 12)
+    weights, chosen = route(x, noise(4, 12, seed=3), top_k, True)
+    fast = experts_int8(
+        x,
+        torch.stack([pack_int8(m) for m in first]),
+        first_scale,
+        torch.stack([pack_int8(m) for m in second]),
+        second_scale,
+        weights,
+        chosen,
+    )
+    floats = (first * first_scale.unsqueeze(-1), second * second_scale.unsqueeze(-1))
+    check(fast, experts_reference(x, *floats, weights, chosen), 3e-6)
 
 
 @pytest.mark.parametrize(

@@ -15,6 +15,8 @@ from safetensors.torch import save_file
 from tokenizers import AddedToken, Tokenizer, decoders, models, pre_tokenizers
 from torch import Tensor
 
+from qcoder.model.quant import quantize_int8
+
 torch.set_num_threads(int(os.environ.get("OMP_NUM_THREADS", "1")))
 
 SPECIAL = (
@@ -134,6 +136,21 @@ def make_tiny(tmp_path_factory: pytest.TempPathFactory) -> Callable[..., Tiny]:
         return Tiny(folder, config, tensors)
 
     return make
+
+
+@pytest.fixture(scope="session")
+def tiny_int8(make_tiny: Callable[..., Tiny]) -> Tiny:
+    """The same in the format of the default model: int8 rows, tied embeddings."""
+    tiny = make_tiny(
+        seed=9, tie_word_embeddings=True, quantization_config={"quant_method": "qcoder-int8"}
+    )
+    tensors = {}
+    for name, tensor in tiny.tensors.items():
+        tensors[name] = tensor
+        if tensor.dim() == 2 and not name.endswith("mlp.gate.weight"):
+            tensors[name], tensors[name + "_scale"] = quantize_int8(tensor)
+    save_file(tensors, tiny.folder / "model.safetensors", metadata={"format": "pt"})
+    return Tiny(tiny.folder, tiny.config, tensors)
 
 
 @pytest.fixture(scope="session")

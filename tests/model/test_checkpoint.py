@@ -216,7 +216,10 @@ def test_int8_weights_give_the_logits_of_their_dequantized_values(
     rewrite(floats.folder, meant)
     engine = LocalEngine.load(str(eight.folder))
     assert engine.info.quantization == "qcoder-int8"
-    assert torch.equal(engine.logits(IDS), LocalEngine.load(str(floats.folder)).logits(IDS))
+    plain = LocalEngine.load(str(floats.folder))
+    assert engine.stats().weight_bytes > plain.stats().weight_bytes, "packed for few tokens"
+    for ids in ([5], IDS, IDS * 20):
+        assert float((engine.logits(ids) - plain.logits(ids)).abs().max()) <= 2e-5
     name = "lm_head.weight_scale"
     rewrite(eight.folder, {n: t for n, t in disk.items() if n != name})
     assert f"tensor {name!r} is missing" in complaint(eight.folder)

@@ -24,10 +24,16 @@ from qcoder.model.request import (
 )
 
 
+@pytest.fixture(params=["float32", "int8"])
+def folder(request: pytest.FixtureRequest, tiny: Any, tiny_int8: Any) -> str:
+    """A checkpoint of each kind."""
+    return str({"float32": tiny, "int8": tiny_int8}[request.param].folder)
+
+
 @pytest.fixture
-def engine(tiny: Any) -> LocalEngine:
+def engine(folder: str) -> LocalEngine:
     """A fresh engine: nothing cached, nothing counted."""
-    return LocalEngine.load(str(tiny.folder))
+    return LocalEngine.load(folder)
 
 
 def ids_of(size: int, seed: int = 0) -> list[int]:
@@ -90,13 +96,13 @@ def test_generation_equals_argmax_of_full_forward_passes(size: int, engine: Loca
     engine.check_integrity()
 
 
-def test_reuse_never_changes_what_is_generated(engine: LocalEngine, tiny: Any) -> None:
+def test_reuse_never_changes_what_is_generated(engine: LocalEngine, folder: str) -> None:
     rng, ids = random.Random(1), ids_of(150)
     reused = 0
     for step in range(12):
         outs = run(engine, ids, max_tokens=6, sampling=VARIED)
         reused += engine.stats().last.reused_tokens
-        fresh = LocalEngine.load(str(tiny.folder))
+        fresh = LocalEngine.load(folder)
         expected = run(fresh, ids, max_tokens=6, sampling=VARIED)
         assert token_ids(outs) == token_ids(expected)
         np.testing.assert_allclose(
@@ -209,6 +215,7 @@ def test_stop_strings_cut_the_text_across_tokens(
 ) -> None:
     # A letter a token, so that every stop string crosses tokens.
     monkeypatch.setattr(engine.tokenizer, "token_bytes", lambda i: bytes([97 + i % 26]))
+    monkeypatch.setattr(engine.tokenizer, "eos_ids", frozenset())
     options: dict[str, Any] = {"max_tokens": 10, "sampling": VARIED}
     text = "".join(o.text for o in run(engine, ids_of(30), **options))
     assert len(set(text)) > 4
