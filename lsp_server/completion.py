@@ -99,7 +99,7 @@ def complete(
         prompt=prompt,
         max_tokens=limit,
         sampling=SamplingParams(temperature=temperature),
-        stop=StopRules(engine.tokenizer.eos_ids, (), 0 if multiline else 1),
+        stop=StopRules(engine.tokenizer.eos_ids, () if multiline else ("\n",)),
         priority=Priority.COMPLETION,
         cancel=cancel or CancelToken(),
         deadline=deadline,

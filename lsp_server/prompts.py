@@ -17,6 +17,7 @@ from qcoder.model.engine import FimOrder
 from qcoder.model.request import Prompt, SegmentSpan
 from qcoder.model.tokenizer import Tokenizer
 
+MAX_HEALED_TOKENS = 4
 SPECIAL_TOKENS = 16
 """Room to leave for the special tokens around the window and the repository line."""
 
@@ -37,11 +38,36 @@ def fim_prompt(
         spans.append(SegmentSpan(start, len(ids), item.segment.sha))
     window = packed.window
     ids += [separator, *tokenizer.encode(window.path + "\n")]
-    prefix, suffix = tokenizer.encode(window.prefix), tokenizer.encode(window.suffix)
+    prefix, healed = healable(tokenizer.encode(window.prefix), tokenizer)
+    suffix = tokenizer.encode(window.suffix)
     if order == "spm":
         ids += [special["<|fim_prefix|>"], special["<|fim_suffix|>"], *suffix]
         ids += [special["<|fim_middle|>"], *prefix]
     else:
         ids += [special["<|fim_prefix|>"], *prefix, special["<|fim_suffix|>"], *suffix]
         ids.append(special["<|fim_middle|>"])
-    return Prompt(tuple(ids), tuple(spans))
+    return Prompt(tuple(ids), tuple(spans), healed)
+
+
+def healable(prefix: list[int], tokenizer: Tokenizer) -> tuple[list[int], bytes]:
+    """Split off the tokens at the end of the prefix that may belong to an unfinished one.
+
+    A word may be cut into several pieces that it has only while it is unfinished, so all of them
+    go; of anything else the last token. A line break always ends a token that counts.
+    """
+    healed = b""
+    end = len(prefix)
+    while end > 0 and len(prefix) - end < MAX_HEALED_TOKENS:
+        piece = tokenizer.token_bytes(prefix[end - 1])
+        if b"\n" in piece or (healed and not (is_word(piece) and is_word(healed[:1]))):
+            break
+        healed = piece + healed
+        end -= 1
+        if not is_word(piece[:1]):
+            break
+    return prefix[:end], healed
+
+
+def is_word(data: bytes) -> bool:
+    """Whether the bytes are all letters or digits, of any script."""
+    return all(chr(byte).isalnum() or byte >= 0x80 for byte in data)

@@ -81,10 +81,15 @@ class SegmentSpan:
 
 @dataclass(frozen=True, slots=True)
 class Prompt:
-    """Token ids and where the segments of the packed context lie in them."""
+    """Token ids and where the segments of the packed context lie in them.
+
+    `healed` are bytes before the cursor that `ids` leave out, because they may be the beginning
+    of a token: the generation begins with them but does not emit them.
+    """
 
     ids: tuple[int, ...]
     spans: tuple[SegmentSpan, ...] = ()
+    healed: bytes = b""
 
 
 @dataclass(frozen=True, slots=True)

@@ -111,7 +111,11 @@ class StreamDecoder:
 
     def push(self, token_id: int) -> str:
         """Text that this token completes."""
-        return self._decoder.decode(self._tokenizer.token_bytes(token_id))
+        return self.push_bytes(self._tokenizer.token_bytes(token_id))
+
+    def push_bytes(self, data: bytes) -> str:
+        """Text that these bytes complete."""
+        return self._decoder.decode(data)
 
 
 class TokenBytes(Protocol):
