@@ -26,7 +26,7 @@ from functools import lru_cache
 import torch
 from torch import Tensor
 
-from qcoder.kernels.dispatch import choose
+from qcoder.kernels.dispatch import backend, choose
 
 FEW_TOKENS = 24
 """Most tokens for which this is faster than a float32 matrix."""
@@ -38,8 +38,12 @@ TAIL_BYTES = 8
 
 
 def int8_supported() -> bool:
-    """Whether this torch has vector code for it: FBGEMM is built for x86 only."""
-    return "fbgemm" in torch.backends.quantized.supported_engines
+    """Whether to pack at all: FBGEMM is built for x86 only, and the reference needs no copies."""
+    return (
+        backend() == "cpu"
+        and "fbgemm" in torch.backends.quantized.supported_engines
+        and hasattr(torch.ops.quantized, "embedding_bag_byte_rowwise_offsets")
+    )
 
 
 def pack_int8(rows: Tensor) -> Tensor:

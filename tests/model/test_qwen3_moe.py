@@ -1,5 +1,9 @@
 """Our forward pass against `transformers.Qwen3MoeForCausalLM` in float32."""
 
+import json
+import os
+import subprocess
+import sys
 from collections.abc import Callable
 from typing import Any
 
@@ -114,3 +118,25 @@ def test_parameter_counts_match_the_tensors(make_tiny: Callable[..., Any]) -> No
         tiny = make_tiny(**changes)
         info = LocalEngine.load(str(tiny.folder)).info
         assert info.parameters == sum(t.numel() for t in tiny.tensors.values())
+
+
+def test_the_reference_kernels_give_the_same_logits(tiny_int8: Any) -> None:
+    ids = random_ids(70)
+    script = (
+        "import json, sys; from qcoder.model.local import LocalEngine; "
+        "e = LocalEngine.load(sys.argv[1]); "
+        "assert e._model.head.packed is None; "
+        "print(json.dumps([e.logits(json.loads(sys.argv[2])[:n]).tolist() for n in (1, 70)]))"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", script, str(tiny_int8.folder), json.dumps(ids)],
+        env={**os.environ, "QCODER_KERNELS": "reference"},
+        capture_output=True,
+        text=True,
+        check=True,
+        timeout=120,
+    )
+    engine = LocalEngine.load(str(tiny_int8.folder))
+    assert engine._model.head.packed is not None
+    for expected, size in zip(json.loads(done.stdout), (1, 70), strict=True):
+        assert distance(engine.logits(ids[:size]), torch.tensor(expected)) <= TOLERANCE
