@@ -19,9 +19,10 @@ from qcoder.context.parse import error_count, parse, reparse
 
 CLOSERS_ONLY = re.compile(r"^\s*[)>}\]\"'`]*\s*[:{;,]?\s*$")
 PAIRS = {")": "(", "]": "[", "}": "{"}
+BRACKETS = frozenset("()[]{}")
 MAX_LINES = 20
 MIN_REPEATS = 3
-MAX_CLOSERS_CUT = 4
+MAX_BRACKETS_CUT = 4
 NEAR_DUPLICATE = 0.95
 MIN_NEAR_LENGTH = 20
 SPECIAL = re.compile(r"<\|[a-z_]+\|>|^\s*```", re.MULTILINE)
@@ -227,11 +228,11 @@ def keep_syntax(text: str, replaced: int, around: Around) -> Cleaned:
 
 
 def shorter_versions(text: str, replaced: int) -> Iterator[tuple[str, int]]:
-    """The text, then without closers at its end, then without its last lines."""
+    """The text, then without the brackets at its end, then without its last lines."""
     yield text, replaced
     part = text
-    for _ in range(MAX_CLOSERS_CUT):
-        if part[-1:] not in PAIRS:
+    for _ in range(MAX_BRACKETS_CUT):
+        if part[-1:] not in BRACKETS:
             break
         part = part[:-1].rstrip()
         yield part, 0

@@ -59,7 +59,8 @@ def healable(prefix: list[int], tokenizer: Tokenizer) -> tuple[list[int], bytes]
     end = len(prefix)
     while end > 0 and len(prefix) - end < MAX_HEALED_TOKENS:
         piece = tokenizer.token_bytes(prefix[end - 1])
-        if b"\n" in piece or (healed and not (is_word(piece) and is_word(healed[:1]))):
+        same_word = is_word(piece[-1:]) and is_word(healed[:1])
+        if b"\n" in piece or (healed and not same_word):
             break
         healed = piece + healed
         end -= 1

@@ -42,7 +42,7 @@ def test_suggestion_says_what_it_is_and_what_it_cost() -> None:
     assert set(found.timings_ms) == {"index", "pack", "prefill", "decode", "post", "total"}
     assert found.sources["model"] == found.tokens
     assert 0.8 < found.confidence < 1
-    assert found.prompt_tokens == sum(len(s) for s in ("a.py\n", "x = ", "\n")) + 4
+    assert found.prompt_tokens == sum(len(s) for s in ("a.py\n", "x =", "\n")) + 4
 
 
 def test_edit_covers_the_closers_that_the_text_brings_along() -> None:

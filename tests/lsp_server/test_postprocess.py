@@ -27,6 +27,7 @@ def split(text: str, language: str = "python") -> Around:
         ("def f(a):\n    if a:\n        ‸\n", "return a\n    return (", "return a"),
         ("s = '‸'\n", "text'", "text"),
         ("x = ‸\n", "1\r\n", "1"),
+        ("def f():\n    log.e‸\n", "xception(", "xception"),
         ("x = ‸\n", "1<|endoftext|> 2", "1"),
         ("def f():\n    ‸\n", "return 1\n```\nThat is all", "return 1"),
         ("foo(\n    a,\n    ‸\n)\n", "b)", "b"),

@@ -1,3 +1,5 @@
+import pytest
+
 from qcoder.context.segments import (
     CursorWindow,
     Level,
@@ -6,7 +8,7 @@ from qcoder.context.segments import (
     Segment,
     Span,
 )
-from qcoder.lsp_server.prompts import fim_prompt
+from qcoder.lsp_server.prompts import fim_prompt, healable
 from qcoder.model.engine import FimOrder
 from qcoder.model.fake import ByteTokenizer
 from qcoder.model.request import Prompt
@@ -30,14 +32,15 @@ def shown(ids: tuple[int, ...]) -> str:
 def test_suffix_comes_first_for_the_default_model() -> None:
     assert shown(prompt("spm").ids) == (
         "<|file_sep|>b.py\ndef g()\n<|file_sep|>a.py\n"
-        "<|fim_prefix|><|fim_suffix|>\ny<|fim_middle|>x = "
+        "<|fim_prefix|><|fim_suffix|>\ny<|fim_middle|>x ="
     )
+    assert prompt("spm").healed == b" "
 
 
 def test_prefix_comes_first_for_qwen_and_the_repository_is_named() -> None:
     assert shown(prompt("psm").ids) == (
         "<|repo_name|>repo\n<|file_sep|>b.py\ndef g()\n<|file_sep|>a.py\n"
-        "<|fim_prefix|>x = <|fim_suffix|>\ny<|fim_middle|>"
+        "<|fim_prefix|>x =<|fim_suffix|>\ny<|fim_middle|>"
     )
 
 
@@ -60,3 +63,33 @@ def test_a_longer_prefix_only_lengthens_the_prompt() -> None:
     longer = CursorWindow("a.py", "python", "x = 12", "\ny", 12)
     before, after = prompt("spm").ids, prompt("spm", longer).ids
     assert after[: len(before)] == before
+
+
+class Pieces:
+    """Tokens are the given pieces."""
+
+    def __init__(self, pieces: list[str]) -> None:
+        self._pieces = pieces
+
+    def token_bytes(self, token_id: int) -> bytes:
+        return self._pieces[token_id].encode()
+
+
+@pytest.mark.parametrize(
+    ("pieces", "healed"),
+    [
+        (["return", " p", "at"], " pat"),
+        (["self", ".", "na"], "na"),
+        (["f", "("], "("),
+        (["x", " =", " "], " "),
+        (["pass", "\n"], ""),
+        (["pass", "\n", "   "], "   "),
+        (["a"] * 9, "aaaa"),
+        (["x", ".é", "t"], ".ét"),
+        ([], ""),
+    ],
+)
+def test_the_unfinished_word_is_left_to_the_generation(pieces: list[str], healed: str) -> None:
+    kept, left = healable(list(range(len(pieces))), Pieces(pieces))  # type: ignore[arg-type]
+    assert left.decode() == healed
+    assert "".join(pieces[i] for i in kept) + healed == "".join(pieces)
