@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import sys
 from pathlib import Path
 
@@ -14,10 +13,6 @@ from qcoder.model.errors import ModelError
 
 def load_engine(name: str | None) -> Engine:
     """The engine of a checkpoint, or of the shipped model for None; raises `InputError`."""
-    import torch
-
-    # Waiting threads of OpenMP spin and starve a busy machine: few threads are faster than many.
-    torch.set_num_threads(max(1, min(4, os.cpu_count() or 1)))
     try:
         return Engine.load(name or "default")
     except ModelError as error:

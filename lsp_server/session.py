@@ -28,7 +28,7 @@ from qcoder.lsp_server.settings import Settings
 from qcoder.lsp_server.snapshot import Snapshot
 from qcoder.model.engine import Engine
 from qcoder.model.ngram import SuffixTable
-from qcoder.model.request import CancelToken, Priority
+from qcoder.model.request import CancelToken, GenerationRequest, Priority, Prompt
 
 logger = logging.getLogger(__name__)
 
@@ -151,11 +151,17 @@ class Session:
             from qcoder.model.fake import FakeEngine
 
             return cast(Engine, FakeEngine([script.removeprefix("fake:")]))
-        import torch
-
         wanted = self.settings.model
-        torch.set_num_threads(wanted.threads or max(1, min(4, (os.cpu_count() or 2) - 1)))
-        return Engine.load(wanted.name, wanted.device, max_context=wanted.max_context or None)
+        engine = Engine.load(
+            wanted.name,
+            wanted.device,
+            max_context=wanted.max_context or None,
+            threads=wanted.threads,
+        )
+        # The first generation pays for lazy set-up inside torch: better now than at a keystroke.
+        ids = tuple(engine.tokenizer.encode("def warm_up():\n    return"))
+        list(engine.generate(GenerationRequest(Prompt(ids), max_tokens=4)))
+        return engine
 
     def _loaded(self, engine: Engine | None, error: BaseException | None) -> None:
         if engine is None:
