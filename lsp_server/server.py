@@ -8,6 +8,7 @@ from __future__ import annotations
 import asyncio
 import dataclasses
 import logging
+import uuid
 from pathlib import Path
 from typing import Any
 
@@ -60,7 +61,8 @@ class QcoderServer(LanguageServer):
         self.config = config
         self.options: dict[str, Any] = {}
         self.loop: asyncio.AbstractEventLoop | None = None
-        self.session = Session(self.status)
+        self.session = Session(self.status, self.index_progress)
+        self.indexing = IndexProgress(self)
         self.last_inline: dict[str, float] = {}
 
     def status(self, status: Status) -> None:
@@ -70,6 +72,12 @@ class QcoderServer(LanguageServer):
             return
         payload = dataclasses.asdict(status)
         loop.call_soon_threadsafe(self.protocol.notify, protocol.STATUS, payload)
+
+    def index_progress(self, done: int, total: int) -> None:
+        """Show how far indexing is, from any thread."""
+        loop = self.loop
+        if loop is not None and not loop.is_closed():
+            loop.call_soon_threadsafe(self.indexing.show, done, total)
 
     def snapshot(self, uri: str) -> Snapshot | None:
         """Snapshot of an open document; None for what is not open or not a file."""
@@ -152,3 +160,41 @@ class QcoderServer(LanguageServer):
                 loop.call_soon_threadsafe(self.publish, snapshot, findings)
 
         self.session.engine_thread.submit(("review", uri), Priority.REVIEW, hints, done)
+
+
+class IndexProgress:
+    """The `$/progress` of indexing, for clients that show such; lives on the event loop."""
+
+    def __init__(self, server: QcoderServer) -> None:
+        self._server = server
+        self._token: str | None = None
+        self._begun = False
+
+    def show(self, done: int, total: int) -> None:
+        """Begin with the first call, report, and end when all is done."""
+        window = self._server.client_capabilities.window
+        if not (window and window.work_done_progress):
+            return
+        if self._token is None:
+            if done < total:
+                self._token = str(uuid.uuid4())
+                self._begin = asyncio.ensure_future(self._start(self._token))
+            return
+        if not self._begun:
+            return
+        progress = self._server.work_done_progress
+        if done < total:
+            report = types.WorkDoneProgressReport(percentage=100 * done // total)
+            progress.report(self._token, report)
+        else:
+            progress.end(self._token, types.WorkDoneProgressEnd(message="done"))
+            self._token, self._begun = None, False
+
+    async def _start(self, token: str) -> None:
+        progress = self._server.work_done_progress
+        # Shielded: pygls raises when an answer comes for an await that was cancelled.
+        await asyncio.shield(progress.create_async(token))
+        progress.begin(token, types.WorkDoneProgressBegin("qcoder: indexing", percentage=0))
+        self._begun = True
+        if self._server.session.index is not None:
+            self.show(1, 1)

@@ -11,6 +11,7 @@ import logging
 import os
 import queue
 import threading
+import time
 from collections.abc import Callable
 from functools import partial
 from pathlib import Path
@@ -36,19 +37,24 @@ ENGINE_VARIABLE = "QCODER_ENGINE"
 """Test seam: `fake:TEXT` runs a scripted engine in place of a model."""
 
 MAX_RECENT = 20
+PROGRESS_SECONDS = 0.2
 MAX_TABLE_CHARACTERS = 1_000_000
 
 
 class Session:
-    """One client's session. `on_status` is called from any thread."""
+    """One client's session. `on_status` and `on_progress(done, total)` may come from any thread."""
 
-    def __init__(self, on_status: Callable[[Status], None]) -> None:
+    def __init__(
+        self,
+        on_status: Callable[[Status], None],
+        on_progress: Callable[[int, int], None] = lambda done, total: None,
+    ) -> None:
         self.settings = Settings()
         self.root: Path | None = None
         self.index: Index | None = None
         self.engine: Engine | None = None
         self.engine_thread = EngineThread()
-        self._on_status = on_status
+        self._on_status, self._on_progress = on_status, on_progress
         self._tables: dict[str, SuffixTable] = {}
         self._workspace_table: SuffixTable | None = None
         self._recent: list[str] = []
@@ -184,10 +190,18 @@ class Session:
     def _index(self, root: Path, watch: bool) -> None:
         index = Index.open(root, exclude=self.settings.privacy.exclude)
 
+        last = 0.0
+
         def progress(done: int, total: int) -> None:
-            self._status("Busy", f"indexing {done}/{total}", "indexing")
+            nonlocal last
+            now = time.monotonic()
+            if done == total or now - last >= PROGRESS_SECONDS:
+                last = now
+                self._status("Busy", f"indexing {done}/{total}", "indexing")
+                self._on_progress(done, total)
 
         report = index.refresh(progress=progress)
+        self._on_progress(1, 1)
         index.save()
         self.index = index
         logger.info("index root=%s files=%d", root, report.files)

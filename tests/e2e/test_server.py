@@ -202,3 +202,15 @@ def test_killed_server_leaves_a_usable_index(root: Path) -> None:
         again.wait_for(is_status("Normal"))
         uri = again.open(root / "new.py", "x = \n")
         assert inline(again, uri, 0, 4)["items"]
+
+
+def test_indexing_shows_progress(root: Path) -> None:
+    for number in range(400):
+        (root / f"m{number}.py").write_text(f"def f{number}():\n    return {number}\n" * 60)
+    with Client(root, {"QCODER_ENGINE": "fake:1"}) as client:
+        client.initialize()
+        begun = client.wait_for(lambda m: m["method"] == "$/progress")
+        assert begun["params"]["value"]["kind"] == "begin"
+        client.wait_for(
+            lambda m: m["method"] == "$/progress" and m["params"]["value"]["kind"] == "end"
+        )

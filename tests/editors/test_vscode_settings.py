@@ -65,4 +65,6 @@ def test_an_untrusted_workspace_chooses_neither_program_nor_model() -> None:
 
 def test_the_settings_page_lists_every_setting() -> None:
     page = (ROOT / "docs" / "settings.md").read_text("utf-8")
-    assert not [f"{group}.{name}" for group, name, *_ in fields() if f"`{group}.{name}`" not in page]
+    assert not [
+        f"{group}.{name}" for group, name, *_ in fields() if f"`{group}.{name}`" not in page
+    ]
