@@ -14,8 +14,14 @@ from pathlib import Path
 from qcoder.lsp_server.headless import InputError
 
 SAFE = ("-c", "core.fsmonitor=", "-c", "core.hooksPath=/dev/null", "-c", "core.quotePath=off")
-DIFF = ("diff", "--no-ext-diff", "--no-textconv", "--no-color", "-U0", "-M", "--diff-filter=ACMR")
-HUNK = re.compile(r"^@@ -\S+ \+(\d+)(?:,(\d+))? @@")
+DIFF = (
+    "diff", "--no-ext-diff", "--no-textconv", "--no-color", "--no-relative", "--submodule=short",
+    "--src-prefix=a/", "--dst-prefix=b/", "-U0", "-M", "--diff-filter=ACMR",
+)  # fmt: skip
+"""Every option that a user's git configuration could change is given."""
+
+HUNK = re.compile(r"^@@ -\d+(?:,(\d+))? \+(\d+)(?:,(\d+))? @@")
+ESCAPES = {"t": "\t", "n": "\n", "r": "\r"}
 GIT_TIMEOUT_S = 30
 
 
@@ -54,7 +60,10 @@ def top_level(folder: Path) -> Path:
 def staged(root: Path) -> list[ChangedFile]:
     """Files staged for commit, with the text of the index (not of the working tree)."""
     found = parse_diff(git(root, *DIFF, "--cached"))
-    return [ChangedFile(p, lines, git(root, "show", f":{p}")) for p, lines in found.items()]
+    return [
+        ChangedFile(p, lines, git(root, "cat-file", "blob", f":{p}").replace("\r\n", "\n"))
+        for p, lines in found.items()
+    ]
 
 
 def since(root: Path, revision: str) -> list[ChangedFile]:
@@ -75,13 +84,29 @@ def parse_diff(diff: str) -> dict[str, frozenset[int]]:
     """Changed 0-based lines of the new side, by path."""
     found: dict[str, set[int]] = {}
     path = None
+    content = 0
     for line in diff.split("\n"):
-        if line.startswith("+++ "):
-            name = line[4:].rstrip("\t")
+        if content > 0 and line[:1] in ("+", "-"):
+            # Counted, so that an added line `++ b/other` is not taken for a header.
+            content -= 1
+        elif line.startswith("+++ "):
+            name = unquoted(line[4:].rstrip("\t"))
             path = name[2:] if name.startswith("b/") else None
             if path is not None:
                 found.setdefault(path, set())
         elif path is not None and (hunk := HUNK.match(line)):
-            start, count = int(hunk.group(1)), int(hunk.group(2) or 1)
-            found[path].update(range(start - 1, start - 1 + count))
+            removed, start, added = (
+                int(hunk.group(1) or 1),
+                int(hunk.group(2)),
+                int(hunk.group(3) or 1),
+            )
+            content = removed + added
+            found[path].update(range(start - 1, start - 1 + added))
     return {path: frozenset(lines) for path, lines in found.items()}
+
+
+def unquoted(name: str) -> str:
+    """A path as git quotes it when it holds quotes, backslashes or control characters."""
+    if not name.startswith('"'):
+        return name
+    return re.sub(r"\\(.)", lambda m: ESCAPES.get(m.group(1), m.group(1)), name.strip('"'))

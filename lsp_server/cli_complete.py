@@ -4,19 +4,19 @@ from __future__ import annotations
 
 import argparse
 import json
+import sys
 import time
 from pathlib import Path
 from typing import Any
 
 from qcoder.context.index import Index
 from qcoder.context.pack import pack
-from qcoder.context.privacy import refused
+from qcoder.context.privacy import exclude_spec, refused
 from qcoder.context.workspace import find_root
-from qcoder.lsp_server.cli_engine import load_engine, workspace_index
+from qcoder.lsp_server.cli_engine import load_engine, settings_of, workspace_index
 from qcoder.lsp_server.completion import complete as complete_at
 from qcoder.lsp_server.completion import context_rows
 from qcoder.lsp_server.headless import InputError, file_table, snapshot_of_file, workspace_table
-from qcoder.lsp_server.settings import Settings
 from qcoder.lsp_server.snapshot import Snapshot
 
 TIMING_KEYS = ("index", "pack", "prefill", "decode", "post", "total")
@@ -29,13 +29,15 @@ def opened(args: argparse.Namespace) -> tuple[Snapshot, Index, int, int, float]:
         raise InputError(f"{path}: no such file")
     path = path.resolve()
     root = (args.workspace or find_root(path)).resolve()
-    reason = refused(path.relative_to(root).as_posix() if path.is_relative_to(root) else path.name)
+    settings = settings_of(root)
+    relative = path.relative_to(root).as_posix() if path.is_relative_to(root) else path.name
+    reason = refused(relative, path.read_bytes(), exclude_spec(settings.privacy.exclude))
     if reason is not None:
         raise InputError(f"{path}: refused ({reason}); `qcoder doctor --why {path.name}` says more")
     began = time.perf_counter()
-    index = workspace_index(root)
+    index = workspace_index(root, settings)
     index_ms = 1000 * (time.perf_counter() - began)
-    snapshot = snapshot_of_file(path, root, Settings(), index)
+    snapshot = snapshot_of_file(path, root, settings, index)
     lines = snapshot.document.text.split("\n")
     if not 1 <= args.line <= len(lines):
         raise InputError(f"{path}: line {args.line} is outside 1..{len(lines)}")
@@ -49,7 +51,7 @@ def opened(args: argparse.Namespace) -> tuple[Snapshot, Index, int, int, float]:
 def complete(args: argparse.Namespace) -> int:
     """Print the completion at the cursor; an explicit request, so the bar is low."""
     snapshot, index, line, column, index_ms = opened(args)
-    engine = load_engine(args.model)
+    engine = load_engine(args.model or snapshot.settings.model.name)
     tables = [file_table(snapshot.document.text, engine.tokenizer)]
     table = workspace_table(index, engine.tokenizer, snapshot.path)
     tables += [table] if table is not None else []
@@ -60,6 +62,12 @@ def complete(args: argparse.Namespace) -> int:
         snapshot, line, column, engine, invoked=True, max_tokens=args.max_tokens
     )
     index.close()
+    if suggestion is None:
+        print(
+            f"no suggestion at {snapshot.path}:{args.line}:{args.column}: the model is not sure "
+            "enough, or what it wrote repeats the code around or would break its syntax",
+            file=sys.stderr,
+        )
     if args.format == "text":
         print(suggestion.text if suggestion else "")
         return 0

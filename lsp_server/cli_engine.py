@@ -7,6 +7,7 @@ from pathlib import Path
 
 from qcoder.context.index import Index
 from qcoder.lsp_server.headless import InputError
+from qcoder.lsp_server.settings import Settings, resolve_settings
 from qcoder.model.engine import Engine
 from qcoder.model.errors import ModelError
 
@@ -19,9 +20,17 @@ def load_engine(name: str | None) -> Engine:
         raise InputError(str(error)) from None
 
 
-def workspace_index(root: Path) -> Index:
+def settings_of(root: Path) -> Settings:
+    """The user's settings, tightened by the workspace's file; problems go to stderr."""
+    settings, problems = resolve_settings(roots=[root])
+    for problem in problems:
+        print(problem, file=sys.stderr)
+    return settings
+
+
+def workspace_index(root: Path, settings: Settings) -> Index:
     """The up-to-date index of a workspace, from its cache where that is still true."""
-    index = Index.open(root)
+    index = Index.open(root, exclude=settings.privacy.exclude)
     index.refresh(progress=show_progress if sys.stderr.isatty() else None)
     index.save()
     return index

@@ -7,7 +7,7 @@ import json
 import os
 import platform
 import shutil
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 
@@ -16,10 +16,11 @@ import platformdirs
 from qcoder import __version__
 from qcoder.context import languages
 from qcoder.context.index import Index
-from qcoder.context.privacy import refused
-from qcoder.context.workspace import find_root
-from qcoder.lsp_server.cli_engine import workspace_index
+from qcoder.context.privacy import exclude_spec
+from qcoder.context.workspace import find_root, ignored_by_rules, is_listed, read_source
+from qcoder.lsp_server.cli_engine import settings_of, workspace_index
 from qcoder.lsp_server.headless import InputError
+from qcoder.lsp_server.settings import resolve_settings, user_file
 
 REPORT_KEYS = (
     "files", "skipped", "lines", "symbols", "languages", "seconds", "cpu_seconds", "peak_rss_mb",
@@ -32,7 +33,7 @@ def index(args: argparse.Namespace) -> int:
     root: Path = args.dir.resolve()
     if not root.is_dir():
         raise InputError(f"{args.dir}: no such folder")
-    built = workspace_index(root)
+    built = workspace_index(root, settings_of(root))
     report = built.report()
     built.close()
     row = {key: getattr(report, key) for key in REPORT_KEYS}
@@ -65,16 +66,11 @@ def doctor(args: argparse.Namespace) -> int:
 
 def why(path: Path, form: str) -> int:
     """Whether a file is indexed, and the reason when it is not."""
-    full = path.resolve()
+    full = path.absolute()
     root = find_root(full)
-    relative = full.relative_to(root).as_posix()
-    reason = refused(relative)
-    if reason is None:
-        built = Index.open(root)
-        built.refresh()
-        if built.record(relative) is None:
-            reason = "not listed (ignored by git or .qcoderignore, too large, binary, or missing)"
-        built.close()
+    exclude = settings_of(root).privacy.exclude
+    relative = Path(os.path.normpath(full)).relative_to(root).as_posix()
+    reason = reason_of(root, relative, exclude)
     if form == "json":
         print(
             json.dumps(
@@ -86,6 +82,21 @@ def why(path: Path, form: str) -> int:
             f"{relative} (workspace {root}): {'read' if reason is None else 'NOT read: ' + reason}"
         )
     return 0
+
+
+def reason_of(root: Path, path: str, exclude: Sequence[str]) -> str | None:
+    """Why a file is kept out of index, prompt and review; None when it is read."""
+    if not os.path.lexists(root / path):
+        return "no such file"
+    if (root / path).is_dir():
+        return "a folder; name a file"
+    spec = exclude_spec(exclude)
+    source = read_source(root, path, spec)
+    if isinstance(source, str):
+        return source
+    if ignored_by_rules(root, path):
+        return "ignored by .gitignore, .qcoderignore or as a derived folder"
+    return None if is_listed(root, path, exclude) else "not among the files that git lists"
 
 
 def _versions() -> tuple[bool, str]:
@@ -138,6 +149,21 @@ def _git() -> tuple[bool, str]:
     return path is not None, path or "not found: review of changes needs git"
 
 
+def _index() -> tuple[bool, str]:
+    root = find_root(Path.cwd())
+    index = Index.open(root)
+    known = index.num_files()
+    index.close()
+    if not known:
+        return True, f"{root}: not indexed yet; the first request or `qcoder index` does it"
+    return True, f"{root}: {known} files in the cache"
+
+
+def _settings() -> tuple[bool, str]:
+    _, problems = resolve_settings(roots=[find_root(Path.cwd())])
+    return not problems, "; ".join(problems) or f"{user_file()} and qcoder.toml: no problems"
+
+
 CHECKS: dict[str, Callable[[], tuple[bool, str]]] = {
     "version": _versions,
     "torch": _torch,
@@ -145,4 +171,6 @@ CHECKS: dict[str, Callable[[], tuple[bool, str]]] = {
     "grammars": _grammars,
     "cache": _cache,
     "git": _git,
+    "settings": _settings,
+    "index": _index,
 }

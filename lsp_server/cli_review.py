@@ -5,16 +5,18 @@ from __future__ import annotations
 import argparse
 import difflib
 import json
+import sys
 import time
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from qcoder.context.privacy import refused
+from qcoder.context.privacy import exclude_spec, refused
 from qcoder.context.workspace import find_root, list_files
 from qcoder.lsp_server.changes import ChangedFile, since, staged, top_level
-from qcoder.lsp_server.cli_engine import load_engine
-from qcoder.lsp_server.headless import InputError, read_text, snapshot_of_file
+from qcoder.lsp_server.cli_engine import load_engine, settings_of
+from qcoder.lsp_server.headless import InputError, file_table, read_text, snapshot_of_file
 from qcoder.lsp_server.report_formats import FORMATS
 from qcoder.lsp_server.review import review_document
 from qcoder.lsp_server.settings import Settings
@@ -29,7 +31,9 @@ def review(args: argparse.Namespace) -> int:
     """Review files or changes; only structural findings decide the exit code."""
     began = time.monotonic()
     known = baseline(args.baseline)
-    root, targets = review_targets(args)
+    root = review_root(args)
+    settings = settings_of(root)
+    targets = review_targets(args, root, settings)
     engine: Engine | None = load_engine(args.model) if args.model not in (None, "none") else None
     findings: list[Finding] = []
     files, late = 0, False
@@ -37,7 +41,7 @@ def review(args: argparse.Namespace) -> int:
         if args.max_seconds and time.monotonic() - began > args.max_seconds:
             late = True
             break
-        snapshot = snapshot_of_file(root / target.path, root, Settings(), None, target.text)
+        snapshot = snapshot_of_file(root / target.path, root, settings, None, target.text)
         findings += review_document(snapshot, engine, changed)
         files += 1
     findings = [f for f in findings if f.fingerprint not in known]
@@ -51,47 +55,66 @@ def review(args: argparse.Namespace) -> int:
     return 4 if late else 0
 
 
+def review_root(args: argparse.Namespace) -> Path:
+    """Root of the checkout for changes, of the workspace for files."""
+    if args.paths and not (args.staged or args.diff_base):
+        for path in args.paths:
+            if not path.exists():
+                raise InputError(f"{path}: no such file or folder")
+        return find_root(args.paths[0].resolve())
+    if args.all:
+        return find_root(Path.cwd())
+    try:
+        return top_level(Path.cwd())
+    except InputError:
+        if args.staged or args.diff_base:
+            raise
+        raise InputError(
+            f"{Path.cwd()} is not in a git checkout: name files or folders, or use --all"
+        ) from None
+
+
 def review_targets(
-    args: argparse.Namespace,
-) -> tuple[Path, list[tuple[ChangedFile, frozenset[int] | None]]]:
-    """Workspace root, and files with the lines to report (None: all)."""
-    if args.staged or args.diff_base:
-        root = top_level(Path.cwd())
-        files = staged(root) if args.staged else since(root, args.diff_base)
-        wanted = {p.resolve() for p in args.paths}
-        kept: list[tuple[ChangedFile, frozenset[int] | None]] = [
-            (f, f.lines)
-            for f in files
-            if f.path.endswith(REVIEWED_SUFFIXES)
-            and refused(f.path) is None
-            and (not wanted or wanted & {(root / f.path).resolve(), *(root / f.path).parents})
+    args: argparse.Namespace, root: Path, settings: Settings
+) -> list[tuple[ChangedFile, frozenset[int] | None]]:
+    """Files with the lines to report (None: all). Without any choice: what HEAD does not have."""
+    exclude = exclude_spec(settings.privacy.exclude)
+    if args.all or (args.paths and not (args.staged or args.diff_base)):
+        return [
+            (ChangedFile(path, frozenset(), text), None)
+            for path, text in whole_files(root, args.paths, settings)
         ]
-        return root, kept
-    if not args.paths and not args.all:
-        raise InputError("name files or folders, or use --staged, --diff-base REV or --all")
-    root = find_root((args.paths[0] if args.paths else Path.cwd()).resolve())
-    return root, [(ChangedFile(p, frozenset(), t), None) for p, t in whole_files(root, args.paths)]
+    files = staged(root) if args.staged else since(root, args.diff_base or "HEAD")
+    wanted = {p.resolve() for p in args.paths}
+    return [
+        (f, f.lines)
+        for f in files
+        if f.path.endswith(REVIEWED_SUFFIXES)
+        and refused(f.path, None, exclude) is None
+        and (not wanted or wanted & {(root / f.path).resolve(), *(root / f.path).parents})
+    ]
 
 
-def whole_files(root: Path, paths: list[Path]) -> Iterator[tuple[str, str]]:
+def whole_files(root: Path, paths: list[Path], settings: Settings) -> Iterator[tuple[str, str]]:
     """Workspace-relative path and text of every file under `paths` (all for none)."""
-    for path in paths:
-        if not path.exists():
-            raise InputError(f"{path}: no such file or folder")
+    exclude = exclude_spec(settings.privacy.exclude)
     named = [p.resolve() for p in paths]
-    listed = (
-        {root / p for p in list_files(root).paths}
-        if not named or any(p.is_dir() for p in named)
-        else set()
-    )
     chosen = {p for p in named if p.is_file()}
-    chosen |= {
-        p for p in listed if not named or any(p.is_relative_to(n) for n in named if n.is_dir())
-    }
+    if not named or any(p.is_dir() for p in named):
+        listed = {root / p for p in list_files(root, settings.privacy.exclude).paths}
+        chosen |= {p for p in listed if not named or any(p.is_relative_to(n) for n in named)}
     for path in sorted(chosen):
         relative = path.relative_to(root).as_posix() if path.is_relative_to(root) else path.name
-        if path.suffix in REVIEWED_SUFFIXES and refused(relative) is None:
+        if path.suffix not in REVIEWED_SUFFIXES:
+            continue
+        if refused(relative, None, exclude) is not None:
+            continue
+        try:
             yield relative, read_text(path)
+        except InputError as error:
+            if path in named:
+                raise
+            print(f"{error}; it is left out", file=sys.stderr)
 
 
 def baseline(path: Path | None) -> set[str]:
@@ -114,16 +137,23 @@ def docstring(args: argparse.Namespace) -> int:
         raise InputError(f"{args.file}: no such file")
     path = args.file.resolve()
     root = find_root(path)
-    snapshot = snapshot_of_file(path, root, Settings(), None)
+    snapshot = snapshot_of_file(path, root, settings_of(root), None)
     engine = None
     if args.model != "none" and not args.check:
-        engine = load_engine(args.model)
-    edits = docstring_edits(snapshot, engine, symbol=args.symbol, style=args.style)
+        engine = load_engine(args.model or snapshot.settings.model.name)
+        table = file_table(snapshot.document.text, engine.tokenizer)
+        snapshot = replace(snapshot, copy_tables=(table,))
+    try:
+        edits = docstring_edits(snapshot, engine, symbol=args.symbol, style=args.style)
+    except ValueError as error:
+        raise InputError(f"{args.file}: {error}") from None
     if args.symbol and not edits:
-        raise InputError(f"{args.file}: no undocumented function or class {args.symbol!r}")
+        raise InputError(f"{args.file}: {args.symbol!r} is not there or has a docstring already")
+    if not edits:
+        print(f"{args.file}: nothing public is without a docstring", file=sys.stderr)
     text = snapshot.document.text
     if args.write and edits:
-        write_atomically(path, applied(text, [e.edit for e in edits]))
+        write_edits(path, [e.edit for e in edits])
     if args.format == "json":
         stats = {"symbols": len(edits), "written": bool(args.write and edits)}
         print(json.dumps({"edits": [edit_row(e) for e in edits], "stats": stats}))
@@ -163,12 +193,17 @@ def applied(text: str, edits: list[TextEdit]) -> str:
     return text
 
 
-def write_atomically(path: Path, text: str) -> None:
-    """Replace a file's content, keeping its line ends and mode."""
-    original = path.read_bytes()
-    if b"\r\n" in original:
-        text = text.replace("\n", "\r\n")
-    temporary = path.with_name(f".{path.name}.qcoder")
-    temporary.write_bytes(text.encode("utf-8"))
-    temporary.chmod(path.stat().st_mode)
-    temporary.replace(path)
+def write_edits(path: Path, edits: list[TextEdit]) -> None:
+    """Insert the edits into a file; all other bytes and the mode stay. Raises `InputError`."""
+    try:
+        text = path.read_bytes().decode("utf-8")
+        if "\r\n" in text:
+            edits = [replace(e, new_text=e.new_text.replace("\n", "\r\n")) for e in edits]
+        temporary = path.with_name(f".{path.name}.qcoder")
+        temporary.write_bytes(applied(text, edits).encode("utf-8"))
+        temporary.chmod(path.stat().st_mode)
+        temporary.replace(path)
+    except UnicodeDecodeError:
+        raise InputError(f"{path}: is not UTF-8; convert it before --write") from None
+    except OSError as error:
+        raise InputError(f"{path}: cannot be written ({error.strerror or error})") from None

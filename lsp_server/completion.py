@@ -74,7 +74,7 @@ def complete(
         return None
     began = time.perf_counter()
     around = around_cursor(snapshot, line, column)
-    if around is None or not may_complete_here(around):
+    if around is None or not (invoked or may_complete_here(around)):
         return None
     settings = snapshot.settings.completion
     # A small model is good for the line; longer texts are worth it only when asked for.

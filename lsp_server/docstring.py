@@ -194,7 +194,7 @@ def written(
             break
         text = fill(snapshot, rendered(shape, put(prose, SLOT), style, snapshot.document.language),
                     shape, engine, cancel)  # fmt: skip
-        sentence = accepted(text, name, known, limit)
+        sentence = accepted(text, name, known, limit, anchored=engine.info.is_default)
         if sentence is not None:
             prose = put(prose, sentence)
             count += 1

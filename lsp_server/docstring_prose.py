@@ -52,6 +52,7 @@ LEADS = {
     "from": "create from",
     "on": "handle",
     "get": "return",
+    "iter": "iterate over",
 }
 """First words of names that are no verbs, and how their sentence begins."""
 
@@ -90,7 +91,7 @@ def summary_of(shape: Shape) -> str:
     if not words:
         return "Internal."
     if shape.kind == "class":
-        return sentence(["a" if words[0][0].lower() not in "aeiou" else "an", *words])
+        return sentence([indefinite(words[0]), *words])
     first, rest = words[0], words[1:]
     if shape.kind == "property":
         return f"Whether it {' '.join(words)}." if first in QUESTIONS else sentence(["the", *words])
@@ -100,7 +101,8 @@ def summary_of(shape: Shape) -> str:
     if rest and first in QUESTIONS:
         return f"Tell whether it {' '.join(words)}."
     if rest and first in LEADS:
-        return sentence([*LEADS[first].split(), *(article(rest) if first == "get" else rest)])
+        noun = article(rest) if first in ("get", "iter") else rest
+        return sentence([*LEADS[first].split(), *noun])
     if first in VERBS:
         return sentence([first, *article(rest)])
     if shape.yields:
@@ -113,6 +115,13 @@ def article(words: list[str]) -> list[str]:
     if not words or words[0] in DANGLING | {"all", "if", "up", "down", "out", "from", "until"}:
         return words
     return words if words[0].isdigit() else ["the", *words]
+
+
+def indefinite(word: str) -> str:
+    """`a` or `an` by the sound of the word: `a user`, `an HTTP client`."""
+    if word.isupper():
+        return "an" if word[0] in "AEFHILMNORSX" else "a"
+    return "an" if word[0] in "aeio" or re.match(r"u(?!ni|s[eu]|til)", word) else "a"
 
 
 def sentence(words: list[str]) -> str:
@@ -159,10 +168,17 @@ def raises_text(raised: Raised) -> str:
     return EXCEPTIONS.get(name, f"On {' '.join(words) or 'failure'}.")
 
 
-def accepted(text: str, name: str, known: Set[str], limit: int = MAX_DESCRIPTION) -> str | None:
+def accepted(
+    text: str,
+    name: str,
+    known: Set[str],
+    limit: int = MAX_DESCRIPTION,
+    anchored: bool = False,
+) -> str | None:
     """A model's sentence, tidied, or None when it is not worth printing.
 
-    `name` is what the sentence describes, `known` the identifiers of the file.
+    `name` is what the sentence describes, `known` the identifiers of the file. `anchored` asks for
+    every word of the name in it: a small model that does not come back to the name is off topic.
     """
     text = re.sub(r"\s+", " ", text.split("\n")[0]).strip().strip('"').strip()
     text = re.split(r"(?<=[a-z)])\. (?=[A-Z])", text)[0].rstrip(" .:;,-")
@@ -174,7 +190,10 @@ def accepted(text: str, name: str, known: Set[str], limit: int = MAX_DESCRIPTION
     lowered = [w.lower() for w in words]
     if lowered[-1] in DANGLING or repeats(lowered) or not names_known(text, known):
         return None
-    new = {stem(w) for w in lowered} - FILLER - {stem(w.lower()) for w in words_of(name)}
+    said, named = ({stem(w.lower()) for w in ws} for ws in (lowered, words_of(name)))
+    if anchored and not named <= said:
+        return None
+    new = said - FILLER - named
     if not new - {stem(w) for w in ("return", "returns", "function", "method", "class", "object")}:
         return None
     return text[0].upper() + text[1:] + "."

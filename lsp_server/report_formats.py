@@ -7,6 +7,7 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 from qcoder import __version__
+from qcoder.lsp_server.review_rules import RULES
 from qcoder.lsp_server.snapshot import Finding
 
 SARIF_LEVEL = {"error": "error", "warning": "warning", "info": "note", "hint": "note"}
@@ -24,8 +25,14 @@ def as_text(findings: Sequence[Finding], stats: Stats) -> str:
         f"{f.path}:{f.line + 1}:{f.column + 1}: {f.severity}: {f.message} [{f.rule}]"
         for f in findings
     ]
-    rows.append(f"{len(findings)} findings in {stats.get('files', 0)} files")
+    files = stats.get("files", 0)
+    rows.append(f"{count(len(findings), 'finding')} in {count(files, 'file')}")
     return "\n".join(rows)
+
+
+def count(number: int, noun: str) -> str:
+    """A number with its noun."""
+    return f"{number} {noun}" if number == 1 else f"{number or 'no'} {noun}s"
 
 
 def as_json(findings: Sequence[Finding], stats: Stats) -> str:
@@ -75,10 +82,23 @@ def as_sarif(findings: Sequence[Finding], stats: Stats) -> str:
     driver = {
         "name": "qcoder",
         "version": __version__,
-        "rules": [{"id": rule} for rule in sorted({f.rule for f in findings})],
+        "rules": [sarif_rule(rule) for rule in sorted({f.rule for f in findings})],
     }
     run = {"tool": {"driver": driver}, "columnKind": "unicodeCodePoints", "results": results}
     return json.dumps({"$schema": SCHEMA, "version": "2.1.0", "runs": [run]})
+
+
+def sarif_rule(name: str) -> dict[str, Any]:
+    """What SARIF viewers show of a rule."""
+    rule = RULES.get(name)
+    if rule is None:
+        return {"id": name, "shortDescription": {"text": "the model expected something else"}}
+    return {
+        "id": name,
+        "shortDescription": {"text": rule.summary},
+        "fullDescription": {"text": rule.why},
+        "defaultConfiguration": {"level": SARIF_LEVEL[rule.severity]},
+    }
 
 
 def as_github(findings: Sequence[Finding], stats: Stats) -> str:

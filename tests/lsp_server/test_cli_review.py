@@ -85,8 +85,9 @@ def test_every_format_names_the_finding(
 @pytest.mark.parametrize(
     "arguments",
     [
-        ["review"],
         ["review", "missing.py"],
+        ["docstring", "a.py", "--style", "baroque", "--model", "none"],
+        ["docstring", "a.py", "--symbol", "nobody", "--model", "none"],
         ["review", "--diff-base", "no-such-revision"],
         ["review", "a.py", "--baseline", "a.py"],
         ["complete", "missing.py", "--line", "1", "--column", "1"],
@@ -108,3 +109,61 @@ def test_wrong_input_ends_with_2_and_says_why(
 def test_diff_gives_the_new_sides_lines() -> None:
     diff = "--- a/x.py\n+++ b/x.py\n@@ -1,0 +2,3 @@\n+a\n@@ -9 +12 @@\n-b\n+c\n+++ /dev/null\n@@ -1 +0,0 @@\n"
     assert parse_diff(diff) == {"x.py": frozenset({1, 2, 3, 11})}
+
+
+def test_an_added_line_is_not_taken_for_a_header() -> None:
+    diff = (
+        "--- a/x.py\n+++ b/x.py\n@@ -0,0 +1,2 @@\n+++ b/y.py\n+@@ -1 +9 @@\n@@ -4 +7 @@\n-a\n+b\n"
+    )
+    assert parse_diff(diff) == {"x.py": frozenset({0, 1, 6})}
+
+
+def test_quoted_paths_are_read() -> None:
+    assert list(parse_diff('+++ "b/a\\"b\\tc.py"\n@@ -1 +1 @@\n')) == ['a"b\tc.py']
+
+
+def test_without_a_choice_the_changes_since_head_are_reviewed(
+    repository: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main(["review"]) == 0
+    (repository / "a.py").write_text(LEAK)
+    assert main(["review"]) == 1
+    git("config", "diff.mnemonicPrefix", "true")
+    git("config", "diff.noprefix", "true")
+    assert main(["review"]) == 1
+
+
+def test_outside_a_checkout_review_wants_to_know_what(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("GIT_CEILING_DIRECTORIES", str(tmp_path.parent))
+    assert main(["review"]) == 2
+    assert "--all" in capsys.readouterr().err
+
+
+def test_excluded_files_are_not_reviewed(repository: Path) -> None:
+    (repository / "qcoder.toml").write_text('[privacy]\nexclude = ["b.py"]\n')
+    (repository / "b.py").write_text(LEAK)
+    assert main(["review", "b.py"]) == 0
+    assert main(["review", "--all"]) == 0
+
+
+def test_docstring_write_changes_only_that_and_keeps_line_ends(repository: Path) -> None:
+    path = repository / "c.py"
+    path.write_bytes(b"def load(path):\r\n    return path\r\n")
+    assert main(["docstring", "c.py", "--check"]) == 1
+    assert main(["docstring", "c.py", "--write", "--model", "none"]) == 0
+    data = path.read_bytes()
+    assert data.startswith(b'def load(path):\r\n    """Load.\r\n')
+    assert data.count(b"\n") == data.count(b"\r\n")
+    assert main(["docstring", "c.py", "--check"]) == 0
+
+
+def test_docstring_write_refuses_what_it_cannot_keep(
+    repository: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (repository / "c.py").write_bytes(b"# \xff\ndef load(path):\n    return path\n")
+    assert main(["docstring", "c.py", "--write", "--model", "none"]) == 2
+    assert "UTF-8" in capsys.readouterr().err
+    assert (repository / "c.py").read_bytes().startswith(b"# \xff\n")

@@ -154,11 +154,11 @@ def test_selection_by_symbol_and_line() -> None:
 
 
 def test_good_sentences_of_the_model_are_taken() -> None:
-    engine = FakeEngine(["Read user settings from disk.", "File with the settings to read."])
+    engine = FakeEngine(["Loads user settings from disk.", "Path of the file to read."])
     source = "def load(path):\n    return path\n"
     (edit,) = edits(source, engine=engine, symbol="load")
-    assert edit.docstring.startswith("Read user settings from disk.\n")
-    assert "path: File with the settings to read." in edit.docstring
+    assert edit.docstring.startswith("Loads user settings from disk.\n")
+    assert "path: Path of the file to read." in edit.docstring
     assert edit.slots_from_model >= 2
 
 
@@ -167,7 +167,7 @@ def test_good_sentences_of_the_model_are_taken() -> None:
     [
         "", "Load.", "def load(path): return 1", "Load the path of the", "the the the path",
         "Uses other_module.thing to do it", "Loads the thing with some_name inside", "x = 1 + 2 now",
-        "Load load load load", "See https://example.com for more", "`unbalanced code in here",
+        "Load load load load", "Reads something quite different", "See https://example.com for more", "`unbalanced code in here",
     ],
 )  # fmt: skip
 def test_bad_sentences_of_the_model_are_dropped(answer: str) -> None:
@@ -177,7 +177,7 @@ def test_bad_sentences_of_the_model_are_dropped(answer: str) -> None:
 
 
 def test_unsure_model_is_not_asked_twice_for_an_opinion() -> None:
-    engine = FakeEngine(["Read user settings from disk."], logprob=-3.0)
+    engine = FakeEngine(["Loads user settings from disk."], logprob=-3.0)
     (edit,) = edits("def load(path):\n    return path\n", engine=engine)
     assert edit.slots_from_model == 0
 
@@ -222,3 +222,25 @@ def test_broken_sources_give_no_worse_file(source: str) -> None:
 
 def test_refused_files_get_nothing() -> None:
     assert edits("def f():\n    pass\n", "secrets.py") == []
+
+
+@pytest.mark.parametrize(
+    ("source", "summary"),
+    [
+        ("class UserStore:\n    x = 1\n", "A user store."),
+        ("class HTTPClient:\n    x = 1\n", "An HTTP client."),
+        ("class EntryPoint:\n    x = 1\n", "An entry point."),
+        ("def is_open(): ...\n", "Tell whether it is open."),
+        ("def to_json(): ...\n", "Convert to json."),
+        ("def get_user_by_id(): ...\n", "Return the user by id."),
+        ("def iter_files():\n    yield 1\n", "Iterate over the files."),
+        ("def area(x):\n    return x\n", "Return the area."),
+        ("def on_close(): ...\n", "Handle close."),
+        ("def shut_down(): ...\n", "Shut down."),
+        ("class A:\n    '.'\n    @property\n    def size(self): return 1\n", "The size."),
+        ("class A:\n    '.'\n    def __init__(self): pass\n", "Initialize the a."),
+    ],
+)
+def test_plain_summaries_read_like_english(source: str, summary: str) -> None:
+    symbol = "__init__" if "__init__" in source else None
+    assert edits(source, symbol=symbol)[0].docstring.split("\n")[0] == summary

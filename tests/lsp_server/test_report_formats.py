@@ -1,0 +1,60 @@
+import json
+
+import pytest
+
+from qcoder.lsp_server.report_formats import FORMATS
+from qcoder.lsp_server.snapshot import Finding
+
+FINDING = Finding(
+    rule="resource-leak", severity="warning", path="a b,c:d.py", line=1, column=4, end_line=2,
+    end_column=8, message="100 % sure:\nclose `x`", confidence=0.87654, source="rule",
+    fingerprint="f" * 32,
+)  # fmt: skip
+HINT = Finding("surprising", "hint", "b.py", 0, 0, 0, 3, "unusual", 0.5, "model", "e" * 32)
+STATS = {"files": 2, "seconds": 0.1}
+
+
+def render(form: str, *findings: Finding) -> str:
+    return FORMATS[form](findings, STATS)
+
+
+def test_text_counts_in_words() -> None:
+    assert render("text").endswith("no findings in 2 files")
+    assert render("text", HINT).endswith("1 finding in 2 files")
+    assert render("text", HINT).startswith("b.py:1:1: hint: unusual [surprising]")
+
+
+def test_json_keys_are_the_documented_ones() -> None:
+    found = json.loads(render("json", FINDING))
+    assert found["stats"] == STATS
+    assert found["findings"] == [
+        {
+            "rule": "resource-leak", "severity": "warning", "path": "a b,c:d.py", "line": 2,
+            "column": 5, "end_line": 3, "message": "100 % sure:\nclose `x`", "confidence": 0.8765,
+            "source": "rule", "fingerprint": "f" * 32,
+        }
+    ]  # fmt: skip
+
+
+def test_sarif_says_where_and_why() -> None:
+    (run,) = json.loads(render("sarif", FINDING, HINT))["runs"]
+    assert [r["level"] for r in run["results"]] == ["warning", "note"]
+    region = run["results"][0]["locations"][0]["physicalLocation"]["region"]
+    assert region == {"startLine": 2, "startColumn": 5, "endLine": 3, "endColumn": 9}
+    assert run["results"][0]["partialFingerprints"] == {"qcoder/v1": "f" * 32}
+    rules = {r["id"]: r for r in run["tool"]["driver"]["rules"]}
+    assert set(rules) == {"resource-leak", "surprising"}
+    assert rules["resource-leak"]["fullDescription"]["text"]
+
+
+def test_github_commands_are_one_escaped_line_each() -> None:
+    (line,) = render("github", FINDING).split("\n")
+    assert line == (
+        "::warning file=a b%2Cc%3Ad.py,line=2,col=5,title=resource-leak::100 %25 sure:%0Aclose `x`"
+    )
+
+
+@pytest.mark.parametrize("form", FORMATS)
+def test_no_findings_are_fine_in_every_format(form: str) -> None:
+    out = render(form)
+    assert out == "" if form == "github" else out
