@@ -12,13 +12,11 @@ from __future__ import annotations
 
 import logging
 import os
-import stat
-import sys
 import threading
 import time
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -30,6 +28,7 @@ from qcoder.context.languages import language_of
 from qcoder.context.names import NameMaps
 from qcoder.context.privacy import exclude_spec, refused
 from qcoder.context.record import FileRecord, Symbol, analyse, from_plain, to_plain
+from qcoder.context.report import IndexReport, peak_rss_mb
 from qcoder.context.segments import Document, Segment, Span
 from qcoder.context.workspace import (
     Source,
@@ -37,6 +36,7 @@ from qcoder.context.workspace import (
     is_listed,
     list_files,
     read_source,
+    version_on_disk,
 )
 
 logger = logging.getLogger(__name__)
@@ -45,22 +45,6 @@ SAVE_EVERY_FILES = 2000
 SAVE_EVERY_S = 10.0
 # A file written this shortly before it was read may be written again within the same clock tick.
 _RACY_NS = 100_000_000
-
-
-@dataclass(frozen=True, slots=True)
-class IndexReport:
-    """What is indexed and what the last refresh cost. `skipped` counts files by reason."""
-
-    files: int = 0
-    skipped: Mapping[str, int] = field(default_factory=dict)
-    lines: int = 0
-    symbols: int = 0
-    languages: Mapping[str, int] = field(default_factory=dict)
-    seconds: float = 0.0
-    cpu_seconds: float = 0.0
-    peak_rss_mb: float = 0.0
-    cache_bytes: int = 0
-    parsed: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -317,7 +301,7 @@ class Index:
             languages=dict(sorted(Counter(r.facts.language for r in records).items())),
             seconds=self._costs[0],
             cpu_seconds=self._costs[1],
-            peak_rss_mb=_peak_rss_mb(),
+            peak_rss_mb=peak_rss_mb(),
             cache_bytes=self._cache_bytes,
             parsed=self._parsed,
         )
@@ -340,7 +324,7 @@ class Index:
         with self._disk:
             old, rejected = self._records.get(path), self._rejected.get(path)
             known = old or rejected
-            if known is not None and _version_on_disk(self.root / path) == (
+            if known is not None and version_on_disk(self.root / path) == (
                 known.size,
                 known.mtime_ns,
             ):
@@ -365,7 +349,7 @@ class Index:
             self._replace(path, None)
             self._rejected.pop(path, None)
             if reason != "missing":
-                version = _version_on_disk(self.root / path) or (-1, -1)
+                version = version_on_disk(self.root / path) or (-1, -1)
                 self._rejected[path] = _Rejected(*version, reason)
 
     def _replace(self, path: str, record: FileRecord | None) -> None:
@@ -408,21 +392,3 @@ class Index:
         for path, size, mtime_ns, reason in payload["rejected"] if same_rules else ():
             self._rejected[path] = _Rejected(size, mtime_ns, reason)
         self._unsaved = 0
-
-
-def _version_on_disk(path: Path) -> tuple[int, int] | None:
-    """Size and mtime of a plain file; None for anything else, which is then judged anew."""
-    try:
-        info = os.lstat(path)
-    except (OSError, ValueError):
-        return None
-    return (info.st_size, info.st_mtime_ns) if stat.S_ISREG(info.st_mode) else None
-
-
-def _peak_rss_mb() -> float:
-    if sys.platform == "win32":
-        return 0.0
-    import resource  # not on Windows
-
-    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-    return peak / (1 << 20) if sys.platform == "darwin" else peak / 1024

@@ -14,6 +14,7 @@ from collections.abc import Iterator, Sequence
 
 import xxhash
 
+from qcoder.context.costs import SEGMENT_SLACK, Costs, digest, meet
 from qcoder.context.imports import path_distance
 from qcoder.context.index import Index
 from qcoder.context.languages import language_of
@@ -43,9 +44,8 @@ __all__ = ["pack", "render"]
 
 logger = logging.getLogger(__name__)
 
-# Special tokens around the parts, and tokens that join differently at their borders.
+# Special tokens around the window, and tokens that join differently at its borders.
 WINDOW_SLACK = 8
-SEGMENT_SLACK = 2
 
 _WINDOW_SHARES = ((1024, 0.75), (4096, 0.6), (16384, 0.45))
 _WINDOW_SHARE_BEYOND = 0.3
@@ -112,7 +112,7 @@ class _Packing:
         self.definitions: dict[str, dict[int, Piece]] = {}
         self.chunks: list[Piece] = []
         self.files: dict[str, Piece] = {}
-        self._costs: dict[str, int] = {}
+        self.costs = Costs(count_tokens)
         self._texts: dict[str, str | None] = {}
         self._shown: set[bytes] = set()
 
@@ -162,9 +162,9 @@ class _Packing:
             if self.left - floor < _MIN_SEGMENT_TOKENS or misses >= _MAX_MISSES:
                 break
             group = self._signature_group(scored)
-            cost = sum(self._piece_cost(piece) for piece in group)
+            cost = sum(self.costs.of_piece(piece) for piece in group)
             if group and group[0].path not in self.definitions:
-                cost += self._header_cost(group[0].path)
+                cost += self.costs.of_header(group[0].path)
             if cost > self.left - floor:
                 misses += 1
                 continue
@@ -200,14 +200,14 @@ class _Packing:
             piece = text and lines_piece(
                 chunk.record.path, text, lines, "chunk", "", chunk.score, chunk.reason
             )
-            if not piece or self._is_shown(piece.text):
+            if not piece or digest(piece.text) in self._shown:
                 continue
-            cost = self._piece_cost(piece) + self._header_cost(piece.path)
+            cost = self.costs.of_piece(piece) + self.costs.of_header(piece.path)
             if cost > self.left:
                 misses += 1
                 continue
             self.chunks.append(piece)
-            self._shown.add(_digest(piece.text))
+            self._shown.add(digest(piece.text))
             self.left -= cost
 
     def _upgrade(self, symbols: Sequence[ScoredSymbol]) -> None:
@@ -245,7 +245,7 @@ class _Packing:
         piece = lines_piece(
             record.path, text, lines, symbol.kind, symbol.name, scored.score, scored.reason
         )
-        return None if piece is None or self._is_shown(piece.text) else piece
+        return None if piece is None or digest(piece.text) in self._shown else piece
 
     def _swap(self, chosen: dict[int, Piece], before: Piece, after: Piece) -> bool:
         """Put a definition's fuller form in place of the one before and of what it contains."""
@@ -259,23 +259,23 @@ class _Packing:
                     return True
                 if piece is not before and inside:
                     gone.append(piece)
-        cost = self._piece_cost(after) - sum(self._piece_cost(piece) for piece in gone)
+        cost = self.costs.of_piece(after) - sum(self.costs.of_piece(piece) for piece in gone)
         if cost > self.left:
             return False
         for piece in gone:
-            del chosen[self._key_of(chosen, piece)]
+            del chosen[next(key for key, value in chosen.items() if value is piece)]
         chosen[before.span.start_byte] = after
         if after.level is Level.BODY:
-            self._shown.add(_digest(after.text))
+            self._shown.add(digest(after.text))
         self.left -= cost
         return True
 
     def _overlaps(self, path: str, lines: tuple[int, int]) -> bool:
         """Whether lines are shown elsewhere: in the window, or in a chosen piece."""
-        if path == self.path and _meet(lines, (self.window.start_line, self.window.end_line)):
+        if path == self.path and meet(lines, (self.window.start_line, self.window.end_line)):
             return True
         return any(
-            chunk.path == path and _meet(lines, (chunk.span.start_line, chunk.span.end_line))
+            chunk.path == path and meet(lines, (chunk.span.start_line, chunk.span.end_line))
             for chunk in self.chunks
         )
 
@@ -300,7 +300,7 @@ class _Packing:
             chunk
             for chunk in self.chunks
             if chunk.path != self.path
-            or not _meet(
+            or not meet(
                 (chunk.span.start_line, chunk.span.end_line), (wider.start_line, wider.end_line)
             )
         ]
@@ -317,17 +317,17 @@ class _Packing:
                 misses += text is not None
                 continue
             piece = lines_piece(path, text, (0, record.facts.lines), "file", "", 0.0, reason)
-            if piece is None or self._is_shown(piece.text):
+            if piece is None or digest(piece.text) in self._shown:
                 continue
             freed = self._cost_of_path(path)
-            cost = self._piece_cost(piece) + self._header_cost(path) - freed
+            cost = self.costs.of_piece(piece) + self.costs.of_header(path) - freed
             if cost > self.left:
                 misses += 1
                 continue
             self.definitions.pop(path, None)
             self.chunks = [chunk for chunk in self.chunks if chunk.path != path]
             self.files[path] = piece
-            self._shown.add(_digest(piece.text))
+            self._shown.add(digest(piece.text))
             self.left -= cost
 
     def _file_order(self, index: Index, chunks: Sequence[ScoredChunk]) -> Iterator[tuple[str, str]]:
@@ -367,7 +367,7 @@ class _Packing:
     def _priced(self, pieces: Sequence[Piece]) -> PackedSegment:
         segment = merge(pieces, 0)
         return PackedSegment(
-            segment.segment, segment.level, self._tokens(render(segment)), segment.reason
+            segment.segment, segment.level, self.costs.of(render(segment)), segment.reason
         )
 
     def _drop_least(self) -> None:
@@ -390,37 +390,11 @@ class _Packing:
             self._texts[record.path] = self.index.text_of(record) if self.index else None
         return self._texts[record.path]
 
-    def _is_shown(self, text: str) -> bool:
-        return _digest(text) in self._shown
-
     def _cost_of_path(self, path: str) -> int:
         own = self.definitions.get(path, {})
-        cost = sum(self._piece_cost(piece) for piece in own.values())
-        cost += self._header_cost(path) if own else 0
+        cost = sum(self.costs.of_piece(piece) for piece in own.values())
+        cost += self.costs.of_header(path) if own else 0
         for chunk in self.chunks:
             if chunk.path == path:
-                cost += self._piece_cost(chunk) + self._header_cost(path)
+                cost += self.costs.of_piece(chunk) + self.costs.of_header(path)
         return cost
-
-    def _piece_cost(self, piece: Piece) -> int:
-        return self._tokens(piece.text)
-
-    def _header_cost(self, path: str) -> int:
-        return self._tokens(path + "\n") + SEGMENT_SLACK
-
-    def _tokens(self, text: str) -> int:
-        if text not in self._costs:
-            self._costs[text] = self.count(text)
-        return self._costs[text]
-
-    @staticmethod
-    def _key_of(chosen: dict[int, Piece], piece: Piece) -> int:
-        return next(key for key, value in chosen.items() if value is piece)
-
-
-def _meet(lines: tuple[int, int], others: tuple[int, int]) -> bool:
-    return lines[0] < others[1] and lines[1] > others[0]
-
-
-def _digest(text: str) -> bytes:
-    return xxhash.xxh3_128_digest(text.strip().encode("utf-8", "surrogatepass"))

@@ -281,3 +281,12 @@ def _is_derived(folder: Path) -> bool:
     return folder.name in _SKIPPED_FOLDERS or any(
         (folder / marker).exists() for marker in _DERIVED_MARKERS
     )
+
+
+def version_on_disk(path: Path) -> tuple[int, int] | None:
+    """Size and mtime of a plain file; None for anything else, which is then judged anew."""
+    try:
+        info = os.lstat(path)
+    except (OSError, ValueError):
+        return None
+    return (info.st_size, info.st_mtime_ns) if stat.S_ISREG(info.st_mode) else None

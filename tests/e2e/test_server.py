@@ -12,6 +12,7 @@ from qcoder.lsp_server.rpc_client import Client, ServerGone
 
 pytestmark = pytest.mark.e2e
 
+AUTOMATIC = 2
 LEAK = "def load(path):\n    handle = open(path)\n    return handle.read()\n"
 
 
@@ -88,7 +89,7 @@ def test_positions_count_utf16_units_unless_agreed_otherwise(client: Client) -> 
 def test_unopened_documents_and_places_inside_text_get_null(client: Client) -> None:
     assert inline(client, (client.root / "none.py").as_uri(), 0, 0) is None
     uri = client.open(client.root / "a.py", "total = other\n")
-    assert inline(client, uri, 0, 3) is None
+    assert inline(client, uri, 0, 3, trigger=AUTOMATIC) is None
     assert inline(client, uri, 99, 0) is None
 
 
