@@ -7,6 +7,7 @@ found. Exit code 0 only when all of it came back.
 from __future__ import annotations
 
 import argparse
+import itertools
 import shutil
 import sys
 import tempfile
@@ -20,6 +21,7 @@ from qcoder.lsp_server.headless import InputError
 from qcoder.lsp_server.rpc_client import Client, ServerGone
 
 WANTED_COMPLETIONS = 5
+MAX_SPOTS = 40
 PACKAGES = ("context", "model", "kernels", "lsp_server")
 LEAK = '''"""A planted leak."""
 
@@ -45,7 +47,7 @@ def weighted_mean(values: list[float], weights: list[float], empty: float = 0.0)
 
 @dataclass(frozen=True, slots=True)
 class Spot:
-    """A cursor position (0-based) in a file from which the rest of the line was taken away."""
+    """A cursor position (0-based); `text` is the file without the rest of that line, `truth`."""
 
     path: Path
     line: int
@@ -63,13 +65,17 @@ def demo(args: argparse.Namespace) -> int:
     with tempfile.TemporaryDirectory(prefix="qcoder-demo-") as folder:
         root = Path(folder).resolve() / "workspace"
         copy_sources(source.resolve(), root)
+        places = list(itertools.islice(spots(root), MAX_SPOTS))
+        for spot in places:
+            # Neither disk nor index may know what the model is asked to write.
+            spot.path.write_text(spot.text, encoding="utf-8")
         began = time.perf_counter()
         try:
             with Client(root) as client:
                 client.initialize()
                 wait_until_ready(client)
                 print(paint.title(f"server ready after {time.perf_counter() - began:.1f} s"))
-                completions = show_completions(client, root, paint)
+                completions = show_completions(client, root, places, paint)
                 documented = show_docstring(client, root, paint)
                 reviewed = show_review(client, root, paint)
         except ServerGone as error:
@@ -140,18 +146,18 @@ def spots(root: Path) -> Iterator[Spot]:
                 continue
             column = line.index(mark) + len(mark) + 2
             if column < len(line) - 6:
+                lines[number] = line[:column]
                 yield Spot(file, number, column, "\n".join(lines), line[column:])
                 break
 
 
-def show_completions(client: Client, root: Path, paint: Paint) -> int:
+def show_completions(client: Client, root: Path, places: list[Spot], paint: Paint) -> int:
     """Ask for completions until enough came back; returns how many did."""
     shown = 0
     print(paint.title("inline completions"))
-    for spot in spots(root):
-        lines = spot.text.split("\n")
-        lines[spot.line] = lines[spot.line][: spot.column]
-        uri = client.open(spot.path, "\n".join(lines))
+    for spot in places:
+        line = spot.text.split("\n")[spot.line]
+        uri = client.open(spot.path, spot.text)
         began = time.perf_counter()
         result = client.request(
             "textDocument/inlineCompletion",
@@ -171,7 +177,7 @@ def show_completions(client: Client, root: Path, paint: Paint) -> int:
         place = f"{spot.path.relative_to(root)}:{spot.line + 1}"
         exact = "exact" if text.split("\n")[0] == spot.truth else f"was: {spot.truth}"
         print(paint.dim(f"{place}  {milliseconds:.0f} ms  ({exact})"))
-        print(f"    {lines[spot.line].lstrip()}{paint.ghost(text)}")
+        print(f"    {line.lstrip()}{paint.ghost(text)}")
         if shown >= WANTED_COMPLETIONS + 1:
             break
     return shown

@@ -18,6 +18,7 @@ from qcoder.model.request import Prompt, SegmentSpan
 from qcoder.model.tokenizer import Tokenizer
 
 MAX_HEALED_TOKENS = 4
+PRESENT_TOKENS = 6
 SPECIAL_TOKENS = 16
 """Room to leave for the special tokens around the window and the repository line."""
 
@@ -38,15 +39,17 @@ def fim_prompt(
         spans.append(SegmentSpan(start, len(ids), item.segment.sha))
     window = packed.window
     ids += [separator, *tokenizer.encode(window.path + "\n")]
-    prefix, healed = healable(tokenizer.encode(window.prefix), tokenizer)
+    whole = tokenizer.encode(window.prefix)
+    prefix, healed = healable(whole, tokenizer)
     suffix = tokenizer.encode(window.suffix)
+    present = already_present(whole[len(prefix) :], suffix, healed, window.suffix, tokenizer)
     if order == "spm":
         ids += [special["<|fim_prefix|>"], special["<|fim_suffix|>"], *suffix]
         ids += [special["<|fim_middle|>"], *prefix]
     else:
         ids += [special["<|fim_prefix|>"], *prefix, special["<|fim_suffix|>"], *suffix]
         ids.append(special["<|fim_middle|>"])
-    return Prompt(tuple(ids), tuple(spans), healed)
+    return Prompt(tuple(ids), tuple(spans), healed, present)
 
 
 def healable(prefix: list[int], tokenizer: Tokenizer) -> tuple[list[int], bytes]:
@@ -67,6 +70,22 @@ def healable(prefix: list[int], tokenizer: Tokenizer) -> tuple[list[int], bytes]
         if not is_word(piece[:1]):
             break
     return prefix[:end], healed
+
+
+def already_present(
+    piece: list[int], suffix: list[int], healed: bytes, suffix_text: str, tokenizer: Tokenizer
+) -> tuple[tuple[int, ...], ...]:
+    """How the document goes on from the end of the prompt, token by token.
+
+    After each token of the unfinished word `piece` one continuation, and one for the case that
+    the word and what follows are a single token.
+    """
+    if not suffix:
+        return ()
+    ways = {tuple([*piece[at:], *suffix][:PRESENT_TOKENS]) for at in range(len(piece) + 1)}
+    joined = healed.decode("utf-8", "replace") + suffix_text[: 16 * PRESENT_TOKENS]
+    ways.add(tuple(tokenizer.encode(joined)[:PRESENT_TOKENS]))
+    return tuple(sorted(ways))
 
 
 def is_word(data: bytes) -> bool:

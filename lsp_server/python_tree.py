@@ -9,16 +9,34 @@ from __future__ import annotations
 import re
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
-from functools import cached_property
+from functools import cache, cached_property
 
 import tree_sitter
 
+from qcoder.context.languages import grammar
 from qcoder.context.parse import parse
 
 Node = tree_sitter.Node
 
 FUNCTIONS = frozenset({"function_definition", "lambda"})
 SCOPES = frozenset({"function_definition", "lambda", "class_definition"})
+
+
+LISTED = (
+    "assignment", "break_statement", "call", "class_definition", "continue_statement",
+    "for_statement", "function_definition", "import_from_statement", "import_statement",
+    "return_statement", "with_statement",
+)  # fmt: skip
+"""Node types that `PythonFile.nodes` has."""
+
+
+@cache
+def node_query() -> tree_sitter.Query | None:
+    """Captures every node of a listed type under the name of its type."""
+    language = grammar("python")
+    if language is None:
+        return None
+    return tree_sitter.Query(language, "\n".join(f"({kind}) @{kind}" for kind in LISTED))
 
 
 @dataclass(frozen=True)
@@ -42,10 +60,11 @@ class PythonFile:
     @cached_property
     def nodes(self) -> dict[str, list[Node]]:
         """Nodes by type, in document order, for the types that rules ask for."""
-        found: dict[str, list[Node]] = {}
-        for node in walk(self.root):
-            found.setdefault(node.type, []).append(node)
-        return found
+        query = node_query()
+        if query is None:
+            return {}
+        found = tree_sitter.QueryCursor(query).captures(self.root)
+        return {kind: sorted(nodes, key=lambda n: n.start_byte) for kind, nodes in found.items()}
 
     @cached_property
     def functions(self) -> list[Node]:

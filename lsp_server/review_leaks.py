@@ -157,6 +157,7 @@ class Trace:
     leaks: list[Node | None] = field(default_factory=list)
     exits: list[list[State]] = field(default_factory=list)
     guarded: int = 0
+    handled: int = 0
 
     def block(self, block: Node, state: State) -> State:
         """State after the statements of a block."""
@@ -193,7 +194,8 @@ class Trace:
 
     def leave(self, node: Node, state: State) -> State:
         """`return` and `raise`: whoever leaves with the name open leaks it."""
-        if state is State.OPEN and not self.guarded:
+        handled = node.type == "raise_statement" and self.handled
+        if state is State.OPEN and not self.guarded and not handled:
             self.leaks.append(node)
         return State.DEAD
 
@@ -237,10 +239,14 @@ class Trace:
         """`try`: a `finally` that settles the name makes every way out of the body safe."""
         final = [c for c in node.named_children if c.type == "finally_clause"]
         safe = bool(final) and self.settles(final)
+        handlers = [c for c in node.named_children if c.type.startswith("except")]
+        cares = self.settles(handlers)
         self.guarded += safe
+        self.handled += cares
         body = node.child_by_field_name("body")
         before = state
         end = self.block(body, state) if body is not None else state
+        self.handled -= cares
         ends = []
         for clause in node.named_children:
             blocks = [c for c in clause.named_children if c.type == "block"]
@@ -346,6 +352,9 @@ RULES = (
             "import subprocess\ndef f(c):\n    p = subprocess.Popen(c)\n    return p.wait()\n",
             "import socket\ndef f(a):\n    s = socket.create_connection(a)\n    serve(s)\n",
             "def f(p):\n    for x in p:\n        file = open(x)\n        yield file\n",
+            "def f(p):\n    file = open(p)\n    try:\n        if file.read():\n"
+            "            raise ValueError\n    except:\n        file.close()\n        raise\n"
+            "    return file\n",
             "def f(p):\n    global log\n    log = open(p)\n",
             "def f(p):\n    while True:\n        file = open(p)\n        if file.read():\n"
             "            break\n        file.close()\n    file.close()\n",

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator
 
 from qcoder.lsp_server.python_tree import (
@@ -24,6 +25,9 @@ MUTATORS = frozenset(
     {"append", "extend", "insert", "add", "update", "setdefault", "pop", "remove", "discard"}
     | {"clear", "popitem", "sort", "reverse"}
 )
+MEMORY = re.compile(r"cache|memo|^_", re.IGNORECASE)
+"""Names of defaults that are shared on purpose."""
+
 LOOPS = frozenset({"for_statement", "while_statement"})
 
 
@@ -37,6 +41,8 @@ def check_mutable_default(file: PythonFile) -> Iterator[Hit]:
             value = parameter.child_by_field_name("value")
             name = text_of(parameter.child_by_field_name("name"))
             if value is None or not is_mutable(value, file) or is_reassigned(name, function):
+                continue
+            if MEMORY.search(name):
                 continue
             if any(changes(node, name) for node in own_nodes(function)):
                 yield Hit(
@@ -98,7 +104,8 @@ def check_changed_while_iterated(file: PythonFile) -> Iterator[Hit]:
     for loop in file.nodes.get("for_statement", []):
         over = iterated(loop.child_by_field_name("right"))
         body = loop.child_by_field_name("body")
-        if not over or body is None:
+        # A class that walks over itself knows what its own methods do.
+        if over in ("", "self") or body is None:
             continue
         for node in walk(body, lambda n: n.type not in SCOPES):
             if resizes(node, over) and not leaves_loop(node, loop):
@@ -157,6 +164,7 @@ RULES = (
             "def f(x=[]):\n    for y in x:\n        print(y)\n",
             "def f(x=None):\n    x = x or []\n    x.append(1)\n",
             "def f(x=()):\n    return x\n",
+            "def f(x, cache={}):\n    cache[x] = 1\n    return cache\n",
             "def f(x=[]):\n    x = list(x)\n    x.append(1)\n    return x\n",
         ),
         invalid=(
@@ -195,6 +203,7 @@ RULES = (
             "def f(d):\n    for k in list(d):\n        del d[k]\n",
             "def f(d):\n    for k in d:\n        if k:\n            del d[k]\n            break\n",
             "def f(d, e):\n    for k in d:\n        e.remove(k)\n",
+            "class A:\n    def f(self):\n        for x in self:\n            self.remove(x)\n",
             "def f(todo):\n    for x in todo:\n        todo.append(x)\n",
             "def f(d):\n    for k in d:\n        if k:\n            d.pop(k)\n        return d\n",
         ),

@@ -238,7 +238,8 @@ class LocalEngine:
         rng = np.random.default_rng(request.sampling.seed)
         state = None
         if self._mixture is not None and request.mixture:
-            state = self._mixture.start(request.prompt.ids, request.copy_tables)
+            prompt = request.prompt
+            state = self._mixture.start(prompt.ids, request.copy_tables, prompt.present)
         decoder, stop = StreamDecoder(self._tokenizer), StopFilter(request.stop)
         healing = Healing(self._prefixes, request.prompt.healed)
         ends = request.stop.ids | self._tokenizer.eos_ids

@@ -31,6 +31,9 @@ from qcoder.model.ngram import (
 GATE_FILE = "mixture.safetensors"
 FEATURES_PER_SOURCE = 6
 FEATURES = 2 + 2 * FEATURES_PER_SOURCE + 1
+MIN_PRESENT = 3
+"""Fewer tokens than this say nothing about the place, unless the table ends with them."""
+
 SOURCES = 3  # network, local, table
 
 FloatArray = NDArray[np.float32]
@@ -127,18 +130,30 @@ class Mixture:
         """The mixture of a loaded model."""
         return Mixture.load(Path(info.path))
 
-    def start(self, prompt_ids: Sequence[int], tables: tuple[SuffixTable, ...]) -> MixtureState:
-        """Begin a generation after `prompt_ids`."""
-        return MixtureState(self.gate, LocalHistory(prompt_ids), tables)
+    def start(
+        self,
+        prompt_ids: Sequence[int],
+        tables: tuple[SuffixTable, ...],
+        present: tuple[tuple[int, ...], ...] = (),
+    ) -> MixtureState:
+        """Begin a generation after `prompt_ids`; `present` as in `Prompt`."""
+        return MixtureState(self.gate, LocalHistory(prompt_ids), tables, present)
 
 
 class MixtureState:
     """The copy model's side of one running generation."""
 
-    __slots__ = ("_gate", "_history", "_tables")
+    __slots__ = ("_gate", "_history", "_present", "_tables")
 
-    def __init__(self, gate: Gate, history: LocalHistory, tables: tuple[SuffixTable, ...]) -> None:
+    def __init__(
+        self,
+        gate: Gate,
+        history: LocalHistory,
+        tables: tuple[SuffixTable, ...],
+        present: tuple[tuple[int, ...], ...] = (),
+    ) -> None:
         self._gate, self._history, self._tables = gate, history, tables
+        self._present = [np.array(ids, dtype=np.int32) for ids in present if ids]
 
     def push(self, token: int) -> None:
         """The token that was emitted."""
@@ -149,8 +164,20 @@ class MixtureState:
         found: list[Match] = []
         recent = self._history.ids[-MAX_LENGTH:]
         for table in self._tables:
-            found += table.matches(recent)
+            found += [m for m in table.matches(recent) if not self._is_present(table, m)]
         return distribution(self._history.matches()), distribution(found)
+
+    def _is_present(self, table: SuffixTable, match: Match) -> bool:
+        """Whether a match is the cursor's own place in an earlier state of the document.
+
+        The open file and the workspace on disk hold the unfinished line as well; the longest match
+        of all is that line itself, and it says that nothing comes next.
+        """
+        for ids in self._present:
+            size = len(ids) if len(ids) >= MIN_PRESENT else MIN_PRESENT
+            if np.array_equal(table.ids[match.position : match.position + size], ids):
+                return True
+        return False
 
     def blend(self, network_logprobs: FloatArray) -> BlendResult:
         """Mix the network's log-probabilities [vocab] with the copies."""

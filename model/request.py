@@ -84,12 +84,14 @@ class Prompt:
     """Token ids and where the segments of the packed context lie in them.
 
     `healed` are bytes before the cursor that `ids` leave out, because they may be the beginning
-    of a token: the generation begins with them but does not emit them.
+    of a token: the generation begins with them but does not emit them. `present` are the ways in
+    which the document goes on here already, as tokens: copying them is no news.
     """
 
     ids: tuple[int, ...]
     spans: tuple[SegmentSpan, ...] = ()
     healed: bytes = b""
+    present: tuple[tuple[int, ...], ...] = ()
 
 
 @dataclass(frozen=True, slots=True)

@@ -8,7 +8,7 @@ from qcoder.context.segments import (
     Segment,
     Span,
 )
-from qcoder.lsp_server.prompts import fim_prompt, healable
+from qcoder.lsp_server.prompts import already_present, fim_prompt, healable
 from qcoder.model.engine import FimOrder
 from qcoder.model.fake import ByteTokenizer
 from qcoder.model.request import Prompt
@@ -74,6 +74,14 @@ class Pieces:
     def token_bytes(self, token_id: int) -> bytes:
         return self._pieces[token_id].encode()
 
+    def encode(self, text: str) -> list[int]:
+        ids = []
+        while text:
+            at = max((i for i, p in enumerate(self._pieces) if text.startswith(p)), default=0)
+            ids.append(at)
+            text = text[len(self._pieces[at]) :]
+        return ids
+
 
 @pytest.mark.parametrize(
     ("pieces", "healed"),
@@ -93,3 +101,12 @@ def test_the_unfinished_word_is_left_to_the_generation(pieces: list[str], healed
     kept, left = healable(list(range(len(pieces))), Pieces(pieces))  # type: ignore[arg-type]
     assert left.decode() == healed
     assert "".join(pieces[i] for i in kept) + healed == "".join(pieces)
+
+
+def test_what_the_document_has_at_the_cursor_is_told_to_the_engine() -> None:
+    pieces = ["\n", "x", " pat", "h"]
+    tokenizer = Pieces(pieces)
+    ways = already_present([2], [0, 1], b" pat", "\nx", tokenizer)  # type: ignore[arg-type]
+    assert set(ways) == {(2, 0, 1), (0, 1)}
+    assert already_present([2], [], b" pat", "", tokenizer) == ()  # type: ignore[arg-type]
+    assert prompt("spm").present
