@@ -15,7 +15,7 @@ import time
 from pathlib import Path
 from typing import Any
 
-from qcoder.lsp_server.demo import copy_sources, spots, wait_until_ready
+from qcoder.lsp_server.demo import Spot, copy_sources, spots, wait_until_ready
 from qcoder.lsp_server.rpc_client import Client
 from qcoder.model.bench_report import Target, report
 
@@ -33,13 +33,17 @@ def run(model: str = "default") -> dict[str, Any]:
     with tempfile.TemporaryDirectory(prefix="qcoder-bench-") as folder:
         root = Path(folder).resolve() / "workspace"
         copy_sources(Path(__file__).resolve().parents[1], root)
+        chosen = list(spots(root))
+        random.Random(SEED).shuffle(chosen)
+        chosen = chosen[:FILES]
+        for spot in chosen:
+            # The answer must not stand in the workspace that the copy model remembers.
+            spot.path.write_text(spot.text, encoding="utf-8")
         with Client(root) as client:
             client.initialize(options)
             wait_until_ready(client)
-            chosen = list(spots(root))
-            random.Random(SEED).shuffle(chosen)
-            for spot in chosen[:FILES]:
-                found, elapsed = type_at(client, spot.path, spot.text, spot.line, spot.column)
+            for spot in chosen:
+                found, elapsed = type_at(client, spot)
                 shown += found
                 first += elapsed[:1]
                 times += elapsed[1:]
@@ -69,22 +73,18 @@ def timed(work: Any) -> float:
     return 1000 * (time.perf_counter() - began)
 
 
-def type_at(
-    client: Client, path: Path, text: str, line: int, column: int
-) -> tuple[int, list[float]]:
+def type_at(client: Client, spot: Spot) -> tuple[int, list[float]]:
     """Type the rest of a line key by key; how many answers had text, and their milliseconds."""
-    lines = text.split("\n")
-    rest, lines[line] = lines[line][column:], lines[line][:column]
-    uri = client.open(path, "\n".join(lines))
+    uri = client.open(spot.path, spot.text)
     shown, times = 0, []
-    for number, key in enumerate(rest[:KEYSTROKES]):
-        position = {"line": line, "character": column + number}
+    for number, key in enumerate(spot.truth[:KEYSTROKES]):
+        position = {"line": spot.line, "character": spot.column + number}
         change = {"range": {"start": position, "end": position}, "text": key}
         client.notify(
             "textDocument/didChange",
             {"textDocument": {"uri": uri, "version": number + 2}, "contentChanges": [change]},
         )
-        after = {"line": line, "character": column + number + 1}
+        after = {"line": spot.line, "character": spot.column + number + 1}
         began = time.perf_counter()
         answer = client.request(
             "textDocument/inlineCompletion",
