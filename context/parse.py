@@ -115,7 +115,14 @@ def reparse(
 
 def error_count(tree: tree_sitter.Tree) -> int:
     """Number of ERROR and MISSING nodes; visits only subtrees that contain one."""
-    return sum(node.is_error or node.is_missing for node in _nodes_with_errors(tree))
+    return sum(
+        node.is_error or node.is_missing or _hides_error(node) for node in _nodes_with_errors(tree)
+    )
+
+
+def _hides_error(node: tree_sitter.Node) -> bool:
+    """Whether a node's error is a missing token without a node of its own, such as a newline."""
+    return node.has_error and not any(child.has_error for child in node.children)
 
 
 def outline(text: str, language: str) -> tuple[Definition, ...]:

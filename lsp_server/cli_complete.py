@@ -17,7 +17,7 @@ from qcoder.lsp_server.cli_engine import load_engine, settings_of, workspace_ind
 from qcoder.lsp_server.completion import complete as complete_at
 from qcoder.lsp_server.completion import context_rows
 from qcoder.lsp_server.headless import InputError, file_table, snapshot_of_file, workspace_table
-from qcoder.lsp_server.snapshot import Snapshot
+from qcoder.lsp_server.snapshot import Snapshot, TextEdit
 
 TIMING_KEYS = ("index", "pack", "prefill", "decode", "post", "total")
 
@@ -78,6 +78,7 @@ def complete(args: argparse.Namespace) -> int:
     timings["total"] += index_ms
     result: dict[str, Any] = {
         "text": suggestion.text,
+        "edit": edit_row(suggestion.edit),
         "tokens": suggestion.tokens,
         "finish_reason": suggestion.finish_reason,
         "confidence": round(suggestion.confidence, 4),
@@ -92,11 +93,22 @@ def complete(args: argparse.Namespace) -> int:
     return 0
 
 
+def edit_row(edit: TextEdit) -> dict[str, int]:
+    """The range that the text replaces, 1-based; empty for a plain insertion."""
+    return {
+        "start_line": edit.start_line + 1,
+        "start_column": edit.start_column + 1,
+        "end_line": edit.end_line + 1,
+        "end_column": edit.end_column + 1,
+    }
+
+
 def nothing(index_ms: float) -> dict[str, Any]:
     """The JSON of "no suggestion"."""
     timings = dict.fromkeys(TIMING_KEYS, 0.0) | {"index": round(index_ms, 2)}
     return {
         "text": "",
+        "edit": None,
         "tokens": 0,
         "finish_reason": "stop",
         "confidence": 0.0,

@@ -87,3 +87,12 @@ def test_no_suggestion_makes_a_correct_file_wrong() -> None:
                 cleaned = clean(truth[column : column + size], around)
                 inserted = around.prefix + cleaned.text + around.suffix[cleaned.replaced :]
                 assert errors(inserted, "python") <= errors(text, "python")
+
+
+def test_two_statements_on_one_line_are_an_error() -> None:
+    """The grammar marks the missing line break without a node of its own."""
+    source = "def f():\n    found =‸ parse(git(root, '--cached'))\n    return found\n"
+    around = split(source)
+    assert around.error_count == 0
+    assert around.errors_with(" os.join(prefix, 'x').strip()", 0) > 0
+    assert errors("x = a(b, 'c').strip() d(e('f'))\nreturn 1\n", "python") > 0
