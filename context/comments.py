@@ -66,7 +66,7 @@ def _strip_markers(rows: Sequence[str], spec: LanguageSpec) -> str | None:
         if closing and line.endswith(closing):
             line = line.removesuffix(closing).rstrip("*")
         if line.startswith(spec.line_comment):
-            line = line[len(spec.line_comment) :].lstrip("/!#")
+            line = line[len(spec.line_comment) :].lstrip("/!#-").removeprefix(" |")
         elif opening == "/*":
             line = line.removeprefix("*")
         kept.append(line.removeprefix(" ").rstrip())

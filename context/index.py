@@ -171,7 +171,7 @@ class Index:
             with self._lock:
                 self._replace(path, None)
             return
-        language = document.language or language_of(path)
+        language = document.language or language_of(path, document.text)
         content_hash = xxhash.xxh3_128_digest(data)
         with self._lock:
             current = self.record(path)
@@ -334,7 +334,7 @@ class Index:
                 self._reject(path, source)
                 return
             mtime_ns = source.mtime_ns if source.mtime_ns < time.time_ns() - _RACY_NS else 0
-            language = language_of(path)
+            language = language_of(path, source.text)
             if old is not None and old.facts.hash == source.hash:
                 facts = old.facts
             else:

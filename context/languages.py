@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import importlib
 import logging
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cache
@@ -20,7 +21,7 @@ import tree_sitter
 
 logger = logging.getLogger(__name__)
 
-DocStyle = Literal["string", "comment"]
+DocStyle = Literal["string", "comment", "none"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -30,6 +31,9 @@ class LanguageSpec:
     `query` names a file of `queries/` without its suffix. `docs` says where documentation
     lives: a string at the start of the body, or a comment above the definition. Lines that
     start with one of `transparent` may stand between such a comment and its definition.
+
+    `data` marks formats whose keys and headings make an outline but are no names that code calls.
+    `equations` says that a function is several nodes, one below the other: its type, its cases.
     """
 
     id: str
@@ -41,6 +45,8 @@ class LanguageSpec:
     block_comment: tuple[str, str] | None = ("/*", "*/")
     docs: DocStyle = "comment"
     transparent: tuple[str, ...] = ()
+    data: bool = False
+    equations: bool = False
 
 
 _ROWS = (
@@ -130,6 +136,70 @@ _ROWS = (
         line_comment="#",
         block_comment=None,
     ),
+    LanguageSpec(
+        "kotlin", "tree_sitter_kotlin:language", "kotlin", (".kt", ".kts"), transparent=("@",)
+    ),
+    LanguageSpec("swift", "tree_sitter_swift:language", "swift", (".swift",), transparent=("@",)),
+    LanguageSpec(
+        "scala", "tree_sitter_scala:language", "scala", (".scala", ".sc"), transparent=("@",)
+    ),
+    LanguageSpec(
+        "lua",
+        "tree_sitter_lua:language",
+        "lua",
+        (".lua",),
+        line_comment="--",
+        block_comment=("--[[", "]]"),
+    ),
+    LanguageSpec(
+        "haskell",
+        "tree_sitter_haskell:language",
+        "haskell",
+        (".hs",),
+        line_comment="--",
+        block_comment=("{-", "-}"),
+        equations=True,
+    ),
+    LanguageSpec("sql", "tree_sitter_sql:language", "sql", (".sql",), line_comment="--"),
+    LanguageSpec(
+        "html",
+        "tree_sitter_html:language",
+        "html",
+        (".html", ".htm", ".xhtml"),
+        block_comment=("<!--", "-->"),
+        docs="none",
+        data=True,
+    ),
+    LanguageSpec("css", "tree_sitter_css:language", "css", (".css",), data=True),
+    LanguageSpec("json", "tree_sitter_json:language", "json", (".json",), docs="none", data=True),
+    LanguageSpec("jsonc", "tree_sitter_json:language", "json", (".jsonc", ".json5"), data=True),
+    LanguageSpec(
+        "yaml",
+        "tree_sitter_yaml:language",
+        "yaml",
+        (".yaml", ".yml"),
+        line_comment="#",
+        block_comment=None,
+        data=True,
+    ),
+    LanguageSpec(
+        "toml",
+        "tree_sitter_toml:language",
+        "toml",
+        (".toml",),
+        ("Cargo.lock", "poetry.lock", "uv.lock", "Pipfile"),
+        line_comment="#",
+        block_comment=None,
+        data=True,
+    ),
+    LanguageSpec(
+        "markdown",
+        "tree_sitter_markdown:language",
+        "markdown",
+        (".md", ".markdown"),
+        docs="none",
+        data=True,
+    ),
 )
 
 LANGUAGES: Mapping[str, LanguageSpec] = MappingProxyType({row.id: row for row in _ROWS})
@@ -137,33 +207,17 @@ LANGUAGES: Mapping[str, LanguageSpec] = MappingProxyType({row.id: row for row in
 
 # Indexed as plain text: no grammar, but their names and lines are worth finding.
 _PLAIN_SUFFIXES = {
-    ".md": "markdown",
-    ".markdown": "markdown",
     ".rst": "restructuredtext",
     ".txt": "text",
-    ".json": "json",
-    ".jsonc": "jsonc",
-    ".yaml": "yaml",
-    ".yml": "yaml",
-    ".toml": "toml",
     ".ini": "ini",
     ".cfg": "ini",
     ".xml": "xml",
-    ".html": "html",
-    ".htm": "html",
     ".vue": "vue",
     ".svelte": "svelte",
-    ".css": "css",
     ".scss": "scss",
     ".less": "less",
-    ".sql": "sql",
     ".proto": "proto",
     ".graphql": "graphql",
-    ".kt": "kotlin",
-    ".kts": "kotlin",
-    ".swift": "swift",
-    ".scala": "scala",
-    ".lua": "lua",
     ".pl": "perl",
     ".pm": "perl",
     ".r": "r",
@@ -172,7 +226,6 @@ _PLAIN_SUFFIXES = {
     ".ex": "elixir",
     ".exs": "elixir",
     ".erl": "erlang",
-    ".hs": "haskell",
     ".ml": "ocaml",
     ".clj": "clojure",
     ".zig": "zig",
@@ -200,13 +253,44 @@ _BY_SUFFIX = _PLAIN_SUFFIXES | {suffix: row.id for row in _ROWS for suffix in ro
 _BY_FILENAME = _PLAIN_FILENAMES | {name: row.id for row in _ROWS for name in row.filenames}
 
 
-def language_of(path: str) -> str:
-    """Language id of a path by file name, then by suffix; "text" when unknown."""
+# What only C++ has at the start of a line: a header by the suffix `.h` may be either language.
+_CPP_LINE = re.compile(
+    r"^[ \t]*(?:class\s+\w|(?:inline\s+)?namespace\b|template\s*<|(?:public|private|protected)\s*:"
+    r"|using\s+\w|(?:virtual|explicit|constexpr)\s|#\s*include\s*<[a-z_]+>)",
+    re.MULTILINE,
+)
+_SHEBANG = re.compile(r"#![^\n]*?\b(?P<name>python|node|bash|ruby|php|lua|sh|zsh|ksh)[\d.]*\s*\n")
+_INTERPRETERS = {
+    "python": "python",
+    "node": "javascript",
+    "ruby": "ruby",
+    "php": "php",
+    "lua": "lua",
+}
+
+
+def language_of(path: str, text: str | None = None) -> str:
+    """Language id of a path by file name, then by suffix; "text" when unknown.
+
+    With the text at hand a header is C or C++ by what it says, and a script without a suffix is
+    what its first line names.
+    """
     name = PurePosixPath(path.replace("\\", "/")).name
     if name in _BY_FILENAME:
         return _BY_FILENAME[name]
     dot = name.rfind(".")
-    return _BY_SUFFIX.get(name[dot:].lower(), "text") if dot >= 0 else "text"
+    suffix = name[dot:].lower() if dot >= 0 else ""
+    if text is not None and suffix == ".h" and _CPP_LINE.search(text):
+        return "cpp"
+    if text is not None and not suffix and (match := _SHEBANG.match(text)):
+        return _INTERPRETERS.get(match["name"], "shellscript")
+    return _BY_SUFFIX.get(suffix, "text")
+
+
+def is_data(language: str) -> bool:
+    """Whether a language is a parsed format of data or text: an outline, but no code."""
+    spec = LANGUAGES.get(language)
+    return spec is not None and spec.data
 
 
 @cache

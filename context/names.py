@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections import Counter, defaultdict
 
 from qcoder.context.imports import ModuleMap
+from qcoder.context.languages import is_data
 from qcoder.context.record import Facts
 
 
@@ -74,7 +75,10 @@ class NameMaps:
 
 
 def _defined(facts: Facts | None) -> set[str]:
-    return {s.name for s in facts.symbols if not s.nested} if facts else set()
+    """Names that code elsewhere can mean; a key of a configuration file is none."""
+    if facts is None or is_data(facts.language):
+        return set()
+    return {s.name for s in facts.symbols if not s.nested}
 
 
 def _shift(postings: defaultdict[str, list[str]], path: str, old: set[str], new: set[str]) -> None:

@@ -12,7 +12,7 @@ import logging
 import time
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import tree_sitter
 
@@ -30,6 +30,9 @@ _MAX_ERROR_CHILDREN = 5000
 _MAX_SIGNATURE_LINES = 12
 _MAX_SIGNATURE_BYTES = 1000
 _MAX_IMPORT_BYTES = 4000
+_MAX_NAME_CHARS = 200
+# Keys and headings of a generated file are no outline that anybody reads.
+_MAX_DATA_BYTES = 200_000
 
 FUNCTION_KINDS = frozenset({"function", "method"})
 
@@ -137,6 +140,8 @@ def syntax(text: str, language: str) -> Syntax:
     if spec is None or query is None:
         return Syntax()
     data = _encode(text)
+    if spec.data and len(data) > _MAX_DATA_BYTES:
+        return Syntax()
     tree = _parse_bytes(data, language, None, PARSE_TIMEOUT_S)
     if tree is None or _is_hopeless(tree):
         return Syntax()
@@ -223,7 +228,9 @@ class _Extraction:
             outer = None
             definition = self._definition(kind, node, captures, around, stack)
             key = (definition.line, definition.qualified_name)
-            if definition.name and key not in seen:
+            if self.spec.equations and definitions and _continues(definitions[-1], definition):
+                definitions[-1] = _joined(definitions[-1], definition)
+            elif definition.name and key not in seen:
                 seen.add(key)
                 definitions.append(definition)
                 stack.append(_Frame(-negative_end, definition.name, definition.kind))
@@ -238,7 +245,8 @@ class _Extraction:
         stack: Sequence[_Frame],
     ) -> Definition:
         name_node = captures["name"][0]
-        owner, name = _split_qualified(self._text(name_node))
+        name = " ".join(self._text(name_node).split())[:_MAX_NAME_CHARS]
+        owner, name = ("", name.strip("\"'")) if self.spec.data else _split_qualified(name)
         if "owner" in captures:
             owner = self._text(captures["owner"][0])
         owners = [frame.label for frame in stack] + ([owner] if owner else [])
@@ -287,6 +295,8 @@ class _Extraction:
         return "\n".join(kept).rstrip()
 
     def _docstring(self, body: tree_sitter.Node | None, start: int, first_line: int) -> str | None:
+        if self.spec.docs == "none":
+            return None
         if self.spec.docs == "string":
             return None if body is None else self._string_docstring(body)
         line_start = self.data.rfind(b"\n", 0, start) + 1
@@ -363,6 +373,20 @@ def _point(data: bytes, offset: int) -> tuple[int, int]:
 
 def _span_of(node: tree_sitter.Node) -> Span:
     return Span(node.start_byte, node.end_byte, node.start_point[0], node.end_point[0] + 1)
+
+
+def _continues(before: Definition, definition: Definition) -> bool:
+    return before.qualified_name == definition.qualified_name and before.kind == definition.kind
+
+
+def _joined(before: Definition, definition: Definition) -> Definition:
+    span = Span(
+        before.span.start_byte,
+        definition.span.end_byte,
+        before.span.start_line,
+        definition.span.end_line,
+    )
+    return replace(before, span=span, body_span=before.body_span or definition.body_span)
 
 
 def _split_qualified(name: str) -> tuple[str, str]:

@@ -28,7 +28,7 @@ CASES = [
     ("ruby", "require_relative 'x/y'", [Import("./x/y")]),
     ("php", "use A\\{B, C as D};", [Import("A/B", ("B",)), Import("A/C", ("C",))]),
     ("shellscript", 'source "$DIR/lib.sh"', [Import("lib.sh")]),
-    ("markdown", "anything", []),
+    ("latex", "anything", []),
     ("python", "from", []),
     ("javascript", "import", []),
 ]

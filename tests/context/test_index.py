@@ -73,7 +73,25 @@ def test_refresh_finds_definitions_references_and_imports(root: Path, cache: Pat
     assert report.files == 3
     assert report.languages == {"markdown": 1, "python": 2}
     assert report.lines == 17
-    assert report.symbols == 5
+    assert report.symbols == 6
+
+
+def test_keys_of_data_files_are_no_definitions(root: Path, cache: Path) -> None:
+    (root / "beta.json").write_text('{"beta": 1}\n')
+    index = fresh(root, cache)
+    assert [segment.path for segment in index.definitions("beta")] == ["pkg/b.py"]
+    record = index.record("beta.json")
+    assert record is not None
+    assert [symbol.name for symbol in record.facts.symbols] == ["beta"]
+
+
+def test_header_is_read_as_what_it_says(root: Path, cache: Path) -> None:
+    (root / "a.h").write_text("class Engine {\n public:\n  void start();\n};\n")
+    (root / "b.h").write_text("struct engine { int a; };\nvoid start(void);\n")
+    index = fresh(root, cache)
+    assert index.report().languages["cpp"] == 1
+    assert index.report().languages["c"] == 1
+    assert [segment.kind for segment in index.definitions("Engine")] == ["class"]
 
 
 def test_second_start_parses_nothing_and_knows_the_same(root: Path, cache: Path) -> None:

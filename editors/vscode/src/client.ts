@@ -15,6 +15,7 @@ import { findServer } from './server';
 const LANGUAGES = [
   'python', 'javascript', 'javascriptreact', 'typescript', 'typescriptreact', 'go', 'rust',
   'java', 'c', 'cpp', 'csharp', 'ruby', 'php', 'shellscript',
+  'kotlin', 'swift', 'scala', 'lua', 'haskell', 'sql',
 ];
 
 export class Connection implements vscode.Disposable {

@@ -25,6 +25,7 @@ local defaults = {
   filetypes = {
     'python', 'javascript', 'javascriptreact', 'typescript', 'typescriptreact', 'go', 'rust',
     'java', 'c', 'cpp', 'cs', 'ruby', 'php', 'sh', 'bash',
+    'kotlin', 'swift', 'scala', 'lua', 'haskell', 'sql',
   },
   settings = {},
   keys = {

@@ -1,0 +1,12 @@
+(class_declaration "class" name: (identifier) @name
+  [(class_body) (enum_class_body)]? @body) @definition.class
+(class_declaration "interface" name: (identifier) @name (class_body)? @body) @definition.interface
+(object_declaration name: (identifier) @name (class_body)? @body) @definition.class
+(function_declaration name: (identifier) @name (function_body)? @body) @definition.function
+(type_alias type: (identifier) @name) @definition.type
+
+(call_expression . (identifier) @reference)
+(call_expression . (navigation_expression (identifier) @reference .))
+(constructor_invocation (user_type (identifier) @reference .))
+
+(import) @import
