@@ -1,0 +1,61 @@
+"""Figures of teacher-forced prediction."""
+
+import numpy as np
+import pytest
+
+from qcoder.training.left_to_right import Predicted, figures, follow, head, line_masks
+from qcoder.training.peers import Probabilities
+
+
+class Always:
+    """Predicts one token with probability 1/2 and all of four alike with the rest."""
+
+    def __init__(self, token: int) -> None:
+        self.token = token
+        self.pushed: list[int] = []
+
+    def probabilities(self) -> Probabilities:
+        probabilities = np.full(4, 0.125)
+        probabilities[self.token] += 0.5
+        return probabilities
+
+    def push(self, token: int) -> None:
+        self.pushed.append(token)
+
+
+def test_every_predictor_is_told_the_true_tokens() -> None:
+    one, two = Always(1), Always(2)
+    truth, right = follow({"one": one, "two": two}, [1, 2, 2])
+    assert one.pushed == two.pushed == [1, 2, 2]
+    assert truth["one"].tolist() == [0.625, 0.125, 0.125]
+    assert right["two"].tolist() == [False, True, True]
+
+
+def test_lines_are_masked_from_their_first_word_to_their_end() -> None:
+    text = "if a:\n    go = b\n\nx\n"
+    # Tokens: "if", " a", ":\n", "   ", " go", " =", " b", "\n\n", "x", "\n"
+    starts = np.array([0, 2, 4, 6, 9, 12, 14, 16, 18, 19])
+    masks = [(whole.tolist(), rest.tolist()) for whole, rest in line_masks(text, starts)]
+    assert masks == [([0, 1, 2], [1, 2]), ([4, 5, 6], [5, 6])]
+
+
+def test_figures_count_tokens_bits_and_lines() -> None:
+    text = "a b\nc d\n"
+    right = np.array([True, True, True, False, True, True])
+    predicted = Predicted(
+        text,
+        np.array([0, 1, 3, 4, 5, 7]),
+        {"p": np.full(6, 0.25)},
+        {"p": right},
+    )
+    values = figures([predicted])["p"]
+    assert values["token_accuracy"] == pytest.approx(5 / 6)
+    assert values["bits_per_byte"] == pytest.approx(12 / 8)
+    assert values["whole_line_exact"] == 0.5
+    assert values["rest_of_line_exact"] == 1.0
+
+
+def test_head_ends_with_a_line(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("qcoder.training.left_to_right.MAX_CHARACTERS", 7)
+    assert head("ab\ncd\nefgh\n") == "ab\ncd\n"
+    assert head("ab\n") == "ab\n"

@@ -1,0 +1,192 @@
+"""Evaluation from left to right: every token of a held-out file predicted from its true history.
+
+Owns: going through a file with several predictors at once (`predict_file`) and the figures of a set
+of files (`figures`): next-token accuracy, bits per byte, and whole lines and rests of lines of which
+every token was predicted. Exact match with true history equals exact match of greedy decoding. All
+predictors see the same history and the same workspace, the repository's other files.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass
+from functools import lru_cache
+
+import numpy as np
+from numpy.typing import NDArray
+
+from qcoder.model.engine import Engine
+from qcoder.model.mixture import Mixture, MixtureState
+from qcoder.model.ngram import SuffixTable
+from qcoder.training.heldout import HeldOut, SourceFile
+from qcoder.training.peers import (
+    CopyModel,
+    CountTable,
+    NestedCache,
+    Predictor,
+    Probabilities,
+)
+from qcoder.training.traces import network_logprobs
+
+NETWORK, MIXTURE, COPY, NESTED, TRAINED = "network", "mixture", "copy", "nested", "trained"
+Indices = NDArray[np.int64]
+MAX_CHARACTERS = 12_000
+"""More of one file would only repeat its habits."""
+
+
+class Replay:
+    """The network: log-probabilities of every step, computed beforehand: [tokens, vocab]."""
+
+    def __init__(self, logprobs: NDArray[np.float32]) -> None:
+        self._logprobs, self._at = logprobs, 0
+
+    def probabilities(self) -> Probabilities:
+        """See `Predictor`."""
+        return as_probabilities(self._logprobs[self._at])
+
+    def push(self, token: int) -> None:
+        """See `Predictor`."""
+        self._at += 1
+
+
+class Mixed:
+    """The mixture as the engine runs it, on the network's log-probabilities [tokens, vocab]."""
+
+    def __init__(self, logprobs: NDArray[np.float32], state: MixtureState) -> None:
+        self._logprobs, self._at, self._state = logprobs, 0, state
+
+    def probabilities(self) -> Probabilities:
+        """See `Predictor`."""
+        return as_probabilities(self._state.blend(self._logprobs[self._at]).logprobs)
+
+    def push(self, token: int) -> None:
+        """See `Predictor`."""
+        self._at += 1
+        self._state.push(token)
+
+
+def as_probabilities(logprobs: NDArray[np.float32]) -> Probabilities:
+    """Natural log-probabilities as probabilities: [vocab]."""
+    probabilities: Probabilities = np.exp(logprobs.astype(np.float64))
+    return probabilities
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Predicted:
+    """One file of n tokens that begin at `starts` [n] (characters of `text`).
+
+    By predictor: `truth` [n], the probability that it gave the true token, and `right` [n],
+    whether its first choice was the true token.
+    """
+
+    text: str
+    starts: NDArray[np.int64]
+    truth: dict[str, NDArray[np.float64]]
+    right: dict[str, NDArray[np.bool_]]
+
+
+class Workspaces:
+    """What the predictors may know of a file's repository; tokens are kept, tables are not."""
+
+    def __init__(self, engine: Engine, held_out: HeldOut) -> None:
+        self._held_out = held_out
+        self.encode: Callable[[str], list[int]] = lru_cache(maxsize=4096)(engine.tokenizer.encode)
+
+    def suffix_table(self, file: SourceFile) -> SuffixTable | None:
+        """The copy model's table of the other files."""
+        ids = [i for other in self._held_out.others(file) for i in self.encode(other.text)]
+        return SuffixTable.build(ids) if len(ids) > 1 else None
+
+    def count_tables(self, file: SourceFile) -> list[CountTable]:
+        """The nested cache's levels around the file: workspace, then folder."""
+        others = self._held_out.others(file)
+        folder = file.path.rpartition("/")[0]
+        near = [other for other in others if other.path.rpartition("/")[0] == folder]
+        return [CountTable.build(self.encode(o.text) for o in part) for part in (others, near)]
+
+
+def predict_file(
+    engine: Engine,
+    mixture: Mixture | None,
+    file: SourceFile,
+    workspaces: Workspaces,
+    trained: CountTable | None = None,
+) -> Predicted:
+    """Go through one file with the network, the mixture and the peers that can be had."""
+    tokenizer = engine.tokenizer
+    text = head(file.text)
+    body = tokenizer.encode(text)
+    header = [tokenizer.special["<|file_sep|>"], *tokenizer.encode(file.path + "\n")]
+    logprobs = network_logprobs(engine, [*header, *body], len(header), engine.info.max_context)
+    vocab = logprobs.shape[1]
+    table = workspaces.suffix_table(file)
+    levels = workspaces.count_tables(file)
+    predictors: dict[str, Predictor] = {
+        NETWORK: Replay(logprobs),
+        COPY: CopyModel(vocab, table, header),
+        NESTED: NestedCache(vocab, levels, header),
+    }
+    if mixture is not None:
+        state = mixture.start(header, (table,) if table is not None else ())
+        predictors[MIXTURE] = Mixed(logprobs, state)
+    if trained is not None:
+        predictors[TRAINED] = NestedCache(vocab, [trained, *levels], header)
+    truth, right = follow(predictors, body)
+    sizes = [len(tokenizer.decode([token])) for token in body]
+    starts = np.concatenate([[0], np.cumsum(sizes)[:-1]]).astype(np.int64)
+    return Predicted(text, starts, truth, right)
+
+
+def follow(
+    predictors: dict[str, Predictor], ids: Sequence[int]
+) -> tuple[dict[str, NDArray[np.float64]], dict[str, NDArray[np.bool_]]]:
+    """Probability of each of `ids` by predictor, and whether it was the first choice."""
+    truth = {name: np.zeros(len(ids)) for name in predictors}
+    right = {name: np.zeros(len(ids), dtype=np.bool_) for name in predictors}
+    for at, token in enumerate(ids):
+        for name, predictor in predictors.items():
+            probabilities = predictor.probabilities()
+            truth[name][at] = probabilities[token]
+            right[name][at] = int(probabilities.argmax()) == token
+            predictor.push(token)
+    return truth, right
+
+
+def head(text: str) -> str:
+    """The beginning of a text, to the end of a line."""
+    return text if len(text) <= MAX_CHARACTERS else text[: text.rfind("\n", 0, MAX_CHARACTERS) + 1]
+
+
+def line_masks(text: str, starts: NDArray[np.int64]) -> list[tuple[Indices, Indices]]:
+    """For every line of two tokens or more: indices of its tokens, and from the middle one on."""
+    masks = []
+    # A token may begin with the blanks before a line's first word, so its last character counts.
+    last = np.append(starts[1:], len(text)) - 1
+    offset = 0
+    for line in text.split("\n"):
+        begin, end = offset + len(line) - len(line.lstrip()), offset + len(line)
+        offset = end + 1
+        inside = np.arange(np.searchsorted(last, begin), np.searchsorted(starts, end))
+        if begin < end and len(inside) > 1:
+            masks.append((inside, inside[len(inside) // 2 :]))
+    return masks
+
+
+def figures(files: Iterable[Predicted]) -> dict[str, dict[str, float]]:
+    """By predictor: token_accuracy, bits_per_byte, whole_line_exact, rest_of_line_exact."""
+    files = list(files)
+    size_bytes = sum(len(file.text.encode()) for file in files)
+    masks = [line_masks(file.text, file.starts) for file in files]
+    result = {}
+    for name in files[0].truth if files else ():
+        nats = -np.log(np.maximum(np.concatenate([f.truth[name] for f in files]), 1e-12)).sum()
+        pairs = list(zip((f.right[name] for f in files), masks, strict=True))
+        whole = [bool(right[mask].all()) for right, lines in pairs for mask, _ in lines]
+        rest = [bool(right[mask].all()) for right, lines in pairs for _, mask in lines]
+        result[name] = {
+            "token_accuracy": float(np.concatenate([f.right[name] for f in files]).mean()),
+            "bits_per_byte": float(nats / np.log(2) / size_bytes),
+            "whole_line_exact": float(np.mean(whole)),
+            "rest_of_line_exact": float(np.mean(rest)),
+        }
+    return result

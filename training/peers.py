@@ -1,0 +1,245 @@
+"""Peers of the default model that have no network: n-gram caches and a trained n-gram model.
+
+All of them are `Predictor`s: they give a distribution over the next token and are told the true one.
+
+`NestedCache` is the classical best for code (Hellendoorn and Devanbu, ESEC/FSE 2017): an n-gram
+model of the open file so far within one of its folder within one of the workspace, and, when given,
+within one of a training corpus. Each level interpolates its maximum likelihood estimates from short
+contexts to the longest that it has seen, with Jelinek and Mercer's fixed weight a = 1/2 (on the
+development repositories 3 to 6 points of accuracy better than Witten and Bell's weights),
+
+    p_n(w | h) = (1 - a) p_(n-1)(w | h) + a c(h_n w) / c(h_n),    n = 0 ... N
+
+and is unsure of itself by u = (1 - a)^(contexts seen). A level and what it lies within are mixed in
+proportion to 1 / u, so that the level that knows a longer context has the say. Around the outermost
+level lies the uniform distribution, so every token has a probability.
+
+`CopyModel` is the project's own longest-suffix copy model, alone. The caches count tokens of the
+same tokenizer as the network, so all figures compare.
+"""
+
+from __future__ import annotations
+
+import json
+import random
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Protocol
+
+import numpy as np
+from numpy.typing import NDArray
+
+from qcoder.model.ngram import MAX_LENGTH, LocalHistory, SuffixTable, distribution
+
+Probabilities = NDArray[np.float64]
+Ids = NDArray[np.integer[Any]]
+
+CACHE_CONTEXT = 8
+"""Longest context of a cache, in tokens: 6 costs rests of lines, 12 gains nothing."""
+
+TRAINED_CONTEXT = 4
+"""Longest context of the trained model: a 5-gram."""
+
+INTERPOLATION = 0.5
+COPY_FLOOR = 0.05
+"""Share of the copy model's mass that all tokens get alike."""
+
+HASH = np.uint64(0x9E3779B97F4A7C15)
+
+
+class Predictor(Protocol):
+    """Says what comes next, one token after the other."""
+
+    def probabilities(self) -> Probabilities:
+        """Distribution over the next token: [vocab]."""
+        ...
+
+    def push(self, token: int) -> None:
+        """The true next token."""
+        ...
+
+
+class Counts(Protocol):
+    """What followed each context somewhere."""
+
+    def followers(self, history: Sequence[int], length: int) -> Ids | None:
+        """Ids that followed the last `length` tokens of `history`; None when it was never seen."""
+        ...
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class CountTable:
+    """Contexts of a fixed text, by length: hashes [contexts], starts [contexts + 1], ids [tokens]."""
+
+    keys: tuple[NDArray[np.uint64], ...]
+    starts: tuple[Ids, ...]
+    ids: tuple[NDArray[np.int32], ...]
+
+    @staticmethod
+    def build(files: Iterable[Sequence[int]], longest: int = CACHE_CONTEXT) -> CountTable:
+        """Count the tokens of `files` behind contexts of 0 to `longest` tokens."""
+        chunks = [np.asarray(ids, dtype=np.int32) for ids in files if len(ids)]
+        tokens = np.concatenate(chunks) if chunks else np.zeros(0, np.int32)
+        keys, starts, ids = [], [], []
+        key = np.zeros(tokens.size, dtype=np.uint64)
+        place = np.concatenate([np.arange(c.size) for c in chunks]) if chunks else np.zeros(0)
+        for length in range(longest + 1):
+            if length:
+                # Position i continues the hash of i's last tokens by one more token back.
+                back = np.zeros_like(key)
+                back[length:] = tokens[:-length].astype(np.uint64) + np.uint64(1)
+                key = (key + back) * HASH
+                key ^= key >> np.uint64(29)
+            inside = np.flatnonzero(place >= length)
+            order = inside[np.argsort(key[inside], kind="stable")]
+            unique, first = np.unique(key[order], return_index=True)
+            keys.append(unique)
+            starts.append(np.append(first, order.size))
+            ids.append(tokens[order])
+        return CountTable(tuple(keys), tuple(starts), tuple(ids))
+
+    def followers(self, history: Sequence[int], length: int) -> Ids | None:
+        """See `Counts`."""
+        if length >= len(self.keys) or length > len(history):
+            return None
+        key = context_key(history, length)
+        row = int(np.searchsorted(self.keys[length], key))
+        if row >= len(self.keys[length]) or self.keys[length][row] != key:
+            return None
+        starts = self.starts[length]
+        return self.ids[length][starts[row] : starts[row + 1]]
+
+
+def trained_counts(
+    corpus: Path, language: str, encode: Callable[[str], list[int]], megabytes: float, seed: int
+) -> CountTable | None:
+    """A 5-gram model of a seeded slice of a training corpus (`corpus.py`'s folder).
+
+    None when the corpus has no text of the language.
+    """
+    path = corpus / f"{language}.jsonl"
+    size = path.stat().st_size if path.is_file() else 0
+    if not size:
+        return None
+    rng = random.Random(seed)
+    left, files, seen = int(min(megabytes * 1e6, size / 2)), [], set()
+    with path.open("rb") as lines:
+        while left > 0:
+            # A random place and then the next line: files count in proportion to their length.
+            lines.seek(rng.randrange(size))
+            lines.readline()
+            at = lines.tell()
+            row = lines.readline()
+            if not row or at in seen:
+                left -= 1000
+                continue
+            seen.add(at)
+            text = json.loads(row)["text"][:60_000]
+            left -= len(text)
+            files.append(encode(text))
+    return CountTable.build(files, TRAINED_CONTEXT)
+
+
+def context_key(history: Sequence[int], length: int) -> np.uint64:
+    """Hash of the last `length` tokens, nearest first; the same as in `CountTable.build`."""
+    mask, key = (1 << 64) - 1, 0
+    for back in range(1, length + 1):
+        key = (key + history[-back] + 1) * int(HASH) & mask
+        key ^= key >> 29
+    return np.uint64(key)
+
+
+class FileCounts:
+    """Counts of a file so far; grows by `push`."""
+
+    def __init__(self, longest: int = CACHE_CONTEXT) -> None:
+        self.longest = longest
+        self._history: list[int] = []
+        self._followers: dict[tuple[int, ...], list[int]] = {}
+
+    def push(self, token: int) -> None:
+        """Append one token."""
+        for length in range(min(self.longest, len(self._history)) + 1):
+            context = tuple(self._history[len(self._history) - length :])
+            self._followers.setdefault(context, []).append(token)
+        self._history.append(token)
+
+    def followers(self, history: Sequence[int], length: int) -> Ids | None:
+        """See `Counts`."""
+        if length > min(self.longest, len(history)):
+            return None
+        found = self._followers.get(tuple(history[len(history) - length :]))
+        return None if found is None else np.asarray(found, dtype=np.int64)
+
+
+def level(
+    counts: Counts, history: Sequence[int], vocab_size: int
+) -> tuple[Probabilities, float] | None:
+    """One level's distribution over what it has seen, and how unsure of it the level is."""
+    mixed = np.zeros(vocab_size)
+    unsure = 1.0
+    for length in range(CACHE_CONTEXT + 1):
+        ids = counts.followers(history, length)
+        if ids is None or not ids.size:
+            break
+        mixed *= 1 - INTERPOLATION
+        mixed += np.bincount(ids, minlength=vocab_size) * (INTERPOLATION / ids.size)
+        unsure *= 1 - INTERPOLATION
+    return (mixed / (1 - unsure), unsure) if unsure < 1 else None
+
+
+class NestedCache:
+    """File so far within folder within workspace within (perhaps) a trained model."""
+
+    def __init__(
+        self, vocab_size: int, outer: Sequence[CountTable], header: Sequence[int] = ()
+    ) -> None:
+        """`outer` goes from the widest level to the narrowest; the file's own comes last."""
+        self._vocab_size = vocab_size
+        self._file = FileCounts()
+        self._levels: list[Counts] = [*outer, self._file]
+        self._history = list(header)
+
+    def probabilities(self) -> Probabilities:
+        """See `Predictor`."""
+        mixed, unsure = np.full(self._vocab_size, 1 / self._vocab_size), 1.0
+        recent = self._history[-CACHE_CONTEXT:]
+        for counts in self._levels:
+            found = level(counts, recent, self._vocab_size)
+            if found is None:
+                continue
+            # Inner level and all around it, each in proportion to 1 / unsure.
+            share = unsure / (unsure + found[1])
+            mixed = share * found[0] + (1 - share) * mixed
+            unsure = share * found[1] + (1 - share) * unsure
+        return mixed
+
+    def push(self, token: int) -> None:
+        """See `Predictor`."""
+        self._file.push(token)
+        self._history.append(token)
+
+
+class CopyModel:
+    """The copy model of file so far and workspace, without network and gate."""
+
+    def __init__(self, vocab_size: int, table: SuffixTable | None, header: Sequence[int] = ()):
+        self._vocab_size, self._table = vocab_size, table
+        self._history = LocalHistory(header)
+
+    def probabilities(self) -> Probabilities:
+        """See `Predictor`."""
+        matches = self._history.matches()
+        if self._table is not None:
+            matches += self._table.matches(self._history.ids[-MAX_LENGTH:])
+        copied = distribution(matches)
+        mixed = np.full(self._vocab_size, 1 / self._vocab_size)
+        if copied is not None:
+            mixed *= COPY_FLOOR
+            mixed[copied.ids] += (1 - COPY_FLOOR) * copied.probabilities
+        return mixed
+
+    def push(self, token: int) -> None:
+        """See `Predictor`."""
+        self._history.push(token)
