@@ -26,9 +26,13 @@ from qcoder.context import store
 from qcoder.context.ignore import IGNORE_FILES
 from qcoder.context.languages import language_of
 from qcoder.context.names import NameMaps
+from qcoder.context.parse import Parsed, read_syntax
 from qcoder.context.privacy import exclude_spec, refused
-from qcoder.context.record import FileRecord, Symbol, analyse, from_plain, to_plain
-from qcoder.context.report import IndexReport, peak_rss_mb
+from qcoder.context.readers import read_files, read_record
+from qcoder.context.reading import PLAIN, Request, is_spoiled
+from qcoder.context.record import FileRecord, Symbol, facts_of
+from qcoder.context.report import IndexReport, cpu_seconds, peak_rss_mb
+from qcoder.context.saved import Rejected, Saved, from_payload, to_payload
 from qcoder.context.segments import Document, Segment, Span
 from qcoder.context.workspace import (
     Source,
@@ -43,23 +47,13 @@ logger = logging.getLogger(__name__)
 
 SAVE_EVERY_FILES = 2000
 SAVE_EVERY_S = 10.0
-# A file written this shortly before it was read may be written again within the same clock tick.
-_RACY_NS = 100_000_000
-
-
-@dataclass(frozen=True, slots=True)
-class _Rejected:
-    """A file that was looked at and left out, in the version that was looked at."""
-
-    size: int
-    mtime_ns: int
-    reason: str
 
 
 @dataclass(frozen=True, slots=True)
 class _Overlay:
     document: Document
     record: FileRecord
+    parsed: Parsed
 
 
 class Index:
@@ -72,9 +66,10 @@ class Index:
         self._exclude_spec = exclude_spec(self._exclude)
         self._disk = threading.RLock()
         self._lock = threading.RLock()
+        self._saving = threading.Lock()
         self._records: dict[str, FileRecord] = {}
         self._overlays: dict[str, _Overlay] = {}
-        self._rejected: dict[str, _Rejected] = {}
+        self._rejected: dict[str, Rejected] = {}
         self._unlisted: Mapping[str, int] = {}
         self._maps = NameMaps()
         self._updated: set[str] = set()
@@ -91,7 +86,7 @@ class Index:
         payload = store.load(index._store_file)
         if payload is not None:
             try:
-                index._restore(payload)
+                index._restore(from_payload(payload))
             except (ValueError, TypeError, KeyError, IndexError) as error:
                 logger.warning(
                     "index file=%s ignored: its records cannot be read (%s); "
@@ -112,27 +107,32 @@ class Index:
         Saves now and then on the way, so that a killed run loses little. When `stop` says so, it
         ends early with what there is.
         """
-        started, cpu_started = time.monotonic(), time.process_time()
+        started, cpu_started = time.monotonic(), cpu_seconds()
         with self._disk:
             self._updated.clear()
         listing = list_files(self.root, self._exclude)
         self._unlisted = listing.skipped
         last_save, parsed_before = started, self._parsed
-        for done, path in enumerate(listing.paths):
-            if stop is not None and stop():
-                break
-            self._sync(path)
+        stopped = stop or (lambda: False)
+        stale = self._stale(listing.paths)
+        done, total = len(listing.paths) - len(stale), len(listing.paths)
+        for path, outcome in read_files(self.root, stale, self._exclude, stopped):
+            with self._disk:
+                # What `update` has read meanwhile is newer.
+                if path not in self._updated:
+                    self._take(path, outcome)
+            done += 1
             if progress is not None:
-                progress(done + 1, len(listing.paths))
+                progress(done, total)
             late = time.monotonic() - last_save > SAVE_EVERY_S
             if self._unsaved >= SAVE_EVERY_FILES or (late and self._unsaved):
                 self.save()
                 last_save = time.monotonic()
-        else:
+        if not stopped():
             self._remove_all_but(frozenset(listing.paths))
         if self._unsaved:
             self.save()
-        self._costs = (time.monotonic() - started, time.process_time() - cpu_started)
+        self._costs = (time.monotonic() - started, cpu_seconds() - cpu_started)
         report = self.report()
         logger.info(
             "index root=%s files=%d parsed=%d skipped=%d seconds=%.2f",
@@ -174,16 +174,21 @@ class Index:
         language = document.language or language_of(path, document.text)
         content_hash = xxhash.xxh3_128_digest(data)
         with self._lock:
-            current = self.record(path)
+            current, overlay = self.record(path), self._overlays.get(path)
+            spoiled = is_spoiled(path, current.facts if current else None)
+        if spoiled:
+            language = PLAIN
+        before = overlay.parsed if overlay and overlay.record.facts.language == language else None
+        parsed = read_syntax(document.text, language, before)
         if current and (current.facts.hash, current.facts.language) == (content_hash, language):
             facts = current.facts
         else:
-            facts = analyse(document.text, language, content_hash)
+            facts = facts_of(document.text, language, parsed.syntax, content_hash)
         record = FileRecord(path, len(data), 0, facts)
         with self._lock:
-            before = self.record(path)
-            self._overlays[path] = _Overlay(document, record)
-            self._maps.replace(path, before.facts if before else None, facts)
+            replaced = self.record(path)
+            self._overlays[path] = _Overlay(document, record, parsed)
+            self._maps.replace(path, replaced.facts if replaced else None, facts)
 
     def drop_overlay(self, path: str) -> None:
         """The buffer is closed: the file on the disk counts again."""
@@ -297,7 +302,7 @@ class Index:
             files=len(records),
             skipped=dict(sorted(skipped.items())),
             lines=sum(record.facts.lines for record in records),
-            symbols=sum(len(record.facts.symbols) for record in records),
+            symbols=sum(record.facts.num_symbols for record in records),
             languages=dict(sorted(Counter(r.facts.language for r in records).items())),
             seconds=self._costs[0],
             cpu_seconds=self._costs[1],
@@ -308,49 +313,58 @@ class Index:
 
     def save(self) -> None:
         """Write the records of the disk; a failure costs one warning."""
-        with self._disk:
-            self._unsaved = 0
-            with self._lock:
-                payload = self._plain()
-            self._cache_bytes = store.save(self._store_file, payload) or self._cache_bytes
+        with self._saving:
+            with self._disk, self._lock:
+                self._unsaved = 0
+                saved = Saved(
+                    self._records.copy(), self._rejected.copy(), self._maps.copy(), self._exclude
+                )
+                overlays = tuple(self._overlays.items())
+            for path, overlay in overlays:
+                below = saved.records.get(path)
+                saved.maps.replace(path, overlay.record.facts, below.facts if below else None)
+            self._cache_bytes = store.save(self._store_file, to_payload(saved)) or self._cache_bytes
 
     def close(self) -> None:
         """Save what is not saved yet. The index stays readable."""
         if self._unsaved:
             self.save()
 
+    def _stale(self, paths: Sequence[str]) -> list[Request]:
+        """Files whose version on the disk is not the one that is known."""
+        stale, folder = [], os.path.join(self.root, "")
+        for path in paths:
+            old = self._records.get(path)
+            known = old or self._rejected.get(path)
+            version = version_on_disk(folder + path)
+            if known is None or version != (known.size, known.mtime_ns):
+                size = version[0] if version else 0
+                stale.append(Request(path, size, old.facts if old else None))
+        return stale
+
     def _sync(self, path: str) -> None:
         """Make the record of one listed path true to the disk."""
         with self._disk:
-            old, rejected = self._records.get(path), self._rejected.get(path)
-            known = old or rejected
-            if known is not None and version_on_disk(self.root / path) == (
-                known.size,
-                known.mtime_ns,
-            ):
+            for request in self._stale([path]):
+                self._take(path, read_record(self.root, request, self._exclude_spec))
+
+    def _take(self, path: str, outcome: FileRecord | str) -> None:
+        """Store what was read of a file."""
+        with self._lock:
+            if isinstance(outcome, str):
+                self._reject(path, outcome)
                 return
-            source = read_source(self.root, path, self._exclude_spec)
-            if isinstance(source, str):
-                self._reject(path, source)
-                return
-            mtime_ns = source.mtime_ns if source.mtime_ns < time.time_ns() - _RACY_NS else 0
-            language = language_of(path, source.text)
-            if old is not None and old.facts.hash == source.hash:
-                facts = old.facts
-            else:
-                facts = analyse(source.text, language, source.hash)
-                self._parsed += 1
-            with self._lock:
-                self._rejected.pop(path, None)
-                self._replace(path, FileRecord(path, source.size, mtime_ns, facts))
+            old = self._records.get(path)
+            self._parsed += old is None or old.facts is not outcome.facts
+            self._rejected.pop(path, None)
+            self._replace(path, outcome)
 
     def _reject(self, path: str, reason: str) -> None:
-        with self._lock:
-            self._replace(path, None)
-            self._rejected.pop(path, None)
-            if reason != "missing":
-                version = version_on_disk(self.root / path) or (-1, -1)
-                self._rejected[path] = _Rejected(*version, reason)
+        self._replace(path, None)
+        self._rejected.pop(path, None)
+        if reason != "missing":
+            version = version_on_disk(self.root / path) or (-1, -1)
+            self._rejected[path] = Rejected(*version, reason)
 
     def _replace(self, path: str, record: FileRecord | None) -> None:
         """Set or remove a record of the disk; the maps follow unless a buffer covers it."""
@@ -370,25 +384,12 @@ class Index:
             for path in self._rejected.keys() - kept:
                 del self._rejected[path]
 
-    def _plain(self) -> dict[str, Any]:
-        facts_at: dict[tuple[bytes, str], int] = {}
-        facts: list[Any] = []
-        rows: list[Any] = []
-        for path, record in sorted(self._records.items()):
-            key = (record.facts.hash, record.facts.language)
-            if key not in facts_at:
-                facts_at[key] = len(facts)
-                facts.append(to_plain(record.facts))
-            rows.append([path, record.size, record.mtime_ns, facts_at[key]])
-        rejected = [[p, r.size, r.mtime_ns, r.reason] for p, r in sorted(self._rejected.items())]
-        return {"files": rows, "facts": facts, "rejected": rejected, "exclude": self._exclude}
-
-    def _restore(self, payload: Any) -> None:
-        facts = [from_plain(plain) for plain in payload["facts"]]
-        same_rules = tuple(payload["exclude"]) == self._exclude
-        for path, size, mtime_ns, position in payload["files"]:
-            if refused(path, None, self._exclude_spec) is None:
-                self._replace(path, FileRecord(path, size, mtime_ns, facts[position]))
-        for path, size, mtime_ns, reason in payload["rejected"] if same_rules else ():
-            self._rejected[path] = _Rejected(size, mtime_ns, reason)
+    def _restore(self, saved: Saved) -> None:
+        self._records, self._maps = dict(saved.records), saved.maps
+        if saved.exclude == self._exclude:
+            self._rejected = dict(saved.rejected)
+            return
+        for path in saved.records:
+            if refused(path, None, self._exclude_spec) is not None:
+                self._replace(path, None)
         self._unsaved = 0

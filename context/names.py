@@ -6,11 +6,15 @@ so one edit costs what it changed. Equal contents give equal maps, in whatever o
 
 from __future__ import annotations
 
-from collections import Counter, defaultdict
+from array import array
+from collections.abc import Collection, Iterable, Mapping, Sequence
+from typing import Any
 
 from qcoder.context.imports import ModuleMap
-from qcoder.context.languages import is_data
-from qcoder.context.record import Facts
+from qcoder.context.postings import Postings
+from qcoder.context.record import Facts, Words, read_words
+
+_NOTHING = Words((), (), {}, frozenset())
 
 
 class NameMaps:
@@ -18,44 +22,43 @@ class NameMaps:
 
     def __init__(self) -> None:
         self.modules = ModuleMap()
-        self._definers: defaultdict[str, list[str]] = defaultdict(list)
-        self._users: defaultdict[str, list[str]] = defaultdict(list)
-        self._calls: Counter[str] = Counter()
+        self._paths: list[str] = []
+        self._numbers: dict[str, int] = {}
+        self._free: list[int] = []
+        self._definers = Postings()
+        self._users = Postings()
+        self._calls: dict[str, int] = {}
 
     def replace(self, path: str, old: Facts | None, new: Facts | None) -> None:
         """Move one file from its old facts to its new ones; None stands for "not there"."""
         if old is new:
             return
-        if old is None:
-            self.modules.add(path)
-        elif new is None:
-            self.modules.remove(path)
-        _shift(self._definers, path, _defined(old), _defined(new))
-        _shift(
-            self._users,
-            path,
-            set(old.identifiers) if old else set(),
-            set(new.identifiers) if new else set(),
-        )
-        if old is not None:
-            self._calls.subtract(old.references)
-            for name in old.references:
-                if not self._calls[name]:
-                    del self._calls[name]
-        if new is not None:
-            self._calls.update(new.references)
+        before = read_words(old.packed_words) if old else _NOTHING
+        after = read_words(new.packed_words) if new else _NOTHING
+        number = self._number(path)
+        _shift(self._definers, number, before.defined, after.defined)
+        _shift(self._users, number, before.identifiers, after.identifiers)
+        if before.references != after.references:
+            self._count(before.references, -1)
+            self._count(after.references, 1)
+        if new is None:
+            self._forget(path)
+
+    def num_files(self) -> int:
+        """How many files there are."""
+        return len(self._numbers)
 
     def definers(self, name: str) -> tuple[str, ...]:
         """Files that define a name outside functions, sorted."""
-        return tuple(sorted(self._definers.get(name, ())))
+        return tuple(sorted(self._named(self._definers.files(name))))
 
     def num_users(self, name: str) -> int:
         """How many files mention a name."""
-        return len(self._users.get(name, ()))
+        return self._users.count(name)
 
     def users(self, name: str) -> tuple[str, ...]:
         """Files that mention a name, in no order."""
-        return tuple(self._users.get(name, ()))
+        return tuple(self._named(self._users.files(name)))
 
     def calls(self, name: str) -> int:
         """How often the workspace calls a name."""
@@ -68,32 +71,86 @@ class NameMaps:
     def contents(self) -> tuple[dict[str, list[str]], dict[str, list[str]], dict[str, int]]:
         """Everything, in a comparable form: definers, users, calls."""
         return (
-            {name: sorted(paths) for name, paths in self._definers.items()},
-            {name: sorted(paths) for name, paths in self._users.items()},
+            {name: list(self.definers(name)) for name in self._definers.names()},
+            {name: sorted(self.users(name)) for name in self._users.names()},
             dict(self._calls),
         )
 
+    def copy(self) -> NameMaps:
+        """A copy to change or save while this one goes on; it resolves no modules."""
+        copied = NameMaps()
+        copied._paths, copied._numbers = self._paths.copy(), self._numbers.copy()
+        copied._free = self._free.copy()
+        copied._definers, copied._users = self._definers.copy(), self._users.copy()
+        copied._calls = self._calls.copy()
+        return copied
 
-def _defined(facts: Facts | None) -> set[str]:
-    """Names that code elsewhere can mean; a key of a configuration file is none."""
-    if facts is None or is_data(facts.language):
-        return set()
-    return {s.name for s in facts.symbols if not s.nested}
+    def to_plain(self) -> list[Any]:
+        """The msgpack form of everything but the modules, which follow from the paths."""
+        counts = array("I", self._calls.values()).tobytes()
+        return [
+            self._paths,
+            self._free,
+            self._definers.to_plain(),
+            self._users.to_plain(),
+            ["\n".join(self._calls), counts],
+        ]
+
+    @staticmethod
+    def from_plain(plain: Sequence[Any]) -> NameMaps:
+        """From the msgpack form; raises ValueError or TypeError on anything else."""
+        paths, free, definers, users, (called, counts) = plain
+        maps = NameMaps()
+        maps._paths, maps._free = list(paths), list(free)
+        unused = frozenset(free)
+        maps._numbers = {path: i for i, path in enumerate(paths) if i not in unused}
+        for path in maps._numbers:
+            maps.modules.add(path)
+        maps._definers, maps._users = Postings.from_plain(definers), Postings.from_plain(users)
+        maps._calls = (
+            dict(zip(called.split("\n"), array("I", counts), strict=True)) if called else {}
+        )
+        return maps
+
+    def _named(self, numbers: Iterable[int]) -> Iterable[str]:
+        return map(self._paths.__getitem__, numbers)
+
+    def _number(self, path: str) -> int:
+        number = self._numbers.get(path)
+        if number is None:
+            self.modules.add(path)
+            if self._free:
+                number = self._free.pop()
+                self._paths[number] = path
+            else:
+                number = len(self._paths)
+                self._paths.append(path)
+            self._numbers[path] = number
+        return number
+
+    def _forget(self, path: str) -> None:
+        self.modules.remove(path)
+        self._free.append(self._numbers.pop(path))
+
+    def _count(self, references: Mapping[str, int], sign: int) -> None:
+        calls = self._calls
+        for name, times in references.items():
+            total = calls.get(name, 0) + sign * times
+            if total:
+                calls[name] = total
+            else:
+                del calls[name]
 
 
-def _shift(postings: defaultdict[str, list[str]], path: str, old: set[str], new: set[str]) -> None:
-    for name in old - new:
-        _drop(postings, name, path)
-    for name in new - old:
-        postings[name].append(path)
-
-
-def _drop(postings: dict[str, list[str]], name: str, path: str) -> None:
-    paths = postings[name]
-    # Order means nothing here: the last one takes the place of the one that goes.
-    position = paths.index(path)
-    last = paths.pop()
-    if position < len(paths):
-        paths[position] = last
-    if not paths:
-        del postings[name]
+def _shift(
+    postings: Postings, number: int, before: Collection[str], after: Collection[str]
+) -> None:
+    # A file that comes or goes needs no comparison, and a cold start is nothing but such files.
+    if not before:
+        postings.add(after, number)
+    elif not after:
+        postings.remove(before, number)
+    else:
+        old, new = frozenset(before), frozenset(after)
+        postings.remove(old - new, number)
+        postings.add(new - old, number)

@@ -1,86 +1,51 @@
-"""Source text to syntax trees, and trees to definitions, called names and import statements.
+"""Source text to syntax trees, and through `extraction` to what a text defines, calls and imports.
 
 Nothing here raises on a user's text: a parse that takes too long or a broken grammar gives no
-tree, no definitions and one log line. Trees are walked with cursors and intervals, never by
-recursion, so nesting depth is no limit. Offsets are bytes of the UTF-8 text.
+tree, no definitions and one log line. Trees are walked with cursors, never by recursion, so
+nesting depth is no limit. Offsets are bytes of the UTF-8 text.
 """
 
 from __future__ import annotations
 
-import inspect
 import logging
 import time
-from collections import Counter
-from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Iterator
+from dataclasses import dataclass
 
 import tree_sitter
 
 from qcoder.context import languages
-from qcoder.context.comments import comment_above
-from qcoder.context.languages import LanguageSpec
-from qcoder.context.segments import Span
+from qcoder.context.extraction import FUNCTION_KINDS, Definition, Syntax, extract
+
+__all__ = [
+    "FUNCTION_KINDS",
+    "Definition",
+    "Parsed",
+    "Syntax",
+    "error_count",
+    "outline",
+    "parse",
+    "read_syntax",
+    "reparse",
+    "syntax",
+]
 
 logger = logging.getLogger(__name__)
 
 PARSE_TIMEOUT_S = 2.0
 _READ_BYTES = 1 << 16
-_MATCH_LIMIT = 4096
 _MAX_ERROR_CHILDREN = 5000
-_MAX_SIGNATURE_LINES = 12
-_MAX_SIGNATURE_BYTES = 1000
-_MAX_IMPORT_BYTES = 4000
-_MAX_NAME_CHARS = 200
 # Keys and headings of a generated file are no outline that anybody reads.
 _MAX_DATA_BYTES = 200_000
 
-FUNCTION_KINDS = frozenset({"function", "method"})
-
 
 @dataclass(frozen=True, slots=True)
-class Definition:
-    """One named definition of a file.
+class Parsed:
+    """A text, its tree (None when it has none) and what it says."""
 
-    `owner` is the dotted path of the definitions around it ("" at the top level), `line` the
-    0-based line of the name, `nested` whether a function encloses it. `signature` is the text
-    from the definition's line to where its body starts; `span` includes decorators and exports.
-    """
-
-    name: str
-    kind: str
-    owner: str
-    span: Span
-    signature: str
-    docstring: str | None
-    body_span: Span | None
-    line: int = 0
-    nested: bool = False
-
-    @property
-    def qualified_name(self) -> str:
-        """The name with its owners, dotted."""
-        return f"{self.owner}.{self.name}" if self.owner else self.name
-
-
-@dataclass(frozen=True, slots=True)
-class Syntax:
-    """What one file says: its definitions in file order, names it calls, statements it imports."""
-
-    definitions: tuple[Definition, ...] = ()
-    references: Mapping[str, int] | None = None
-    imports: tuple[str, ...] = ()
-
-
-@dataclass(frozen=True, slots=True)
-class _Frame:
-    """An enclosing node while definitions are visited in file order."""
-
-    end: int
-    label: str
-    kind: str
-
-
-_Nodes = Mapping[str, Sequence[tree_sitter.Node]]
+    text: str
+    tree: tree_sitter.Tree | None
+    syntax: Syntax
 
 
 def parse(
@@ -135,17 +100,25 @@ def outline(text: str, language: str) -> tuple[Definition, ...]:
 
 def syntax(text: str, language: str) -> Syntax:
     """Definitions, called names and imports of a text; empty for a language without grammar."""
+    return read_syntax(text, language).syntax
+
+
+def read_syntax(text: str, language: str, before: Parsed | None = None) -> Parsed:
+    """The same with the tree; `before`, an earlier version in the same language, saves work."""
     spec = languages.LANGUAGES.get(language)
     query = languages.query(language)
     if spec is None or query is None:
-        return Syntax()
+        return Parsed(text, None, Syntax())
     data = _encode(text)
     if spec.data and len(data) > _MAX_DATA_BYTES:
-        return Syntax()
-    tree = _parse_bytes(data, language, None, PARSE_TIMEOUT_S)
+        return Parsed(text, None, Syntax())
+    if before is not None and before.tree is not None:
+        tree = reparse(text, language, before.tree, before.text)
+    else:
+        tree = _parse_bytes(data, language, None, PARSE_TIMEOUT_S)
     if tree is None or _is_hopeless(tree):
-        return Syntax()
-    return _Extraction(data, spec).run(tree, query)
+        return Parsed(text, None, Syntax())
+    return Parsed(text, tree, extract(data, tree, spec, query))
 
 
 def _nodes_with_errors(tree: tree_sitter.Tree) -> Iterator[tree_sitter.Node]:
@@ -168,158 +141,6 @@ def _is_hopeless(tree: tree_sitter.Tree) -> bool:
         node.is_error and node.child_count > _MAX_ERROR_CHILDREN
         for node in _nodes_with_errors(tree)
     )
-
-
-class _Extraction:
-    """One pass over the query matches of one file."""
-
-    def __init__(self, data: bytes, spec: LanguageSpec) -> None:
-        self.data = data
-        self.spec = spec
-        self.lines = data.split(b"\n")
-        self.references: Counter[str] = Counter()
-        self.imports: list[tuple[int, str]] = []
-        self.found: list[tuple[int, int, str, tree_sitter.Node, _Nodes]] = []
-
-    def run(self, tree: tree_sitter.Tree, query: tree_sitter.Query) -> Syntax:
-        # The limit bounds the work on hostile texts; a progress callback here crashes
-        # tree-sitter 0.26.
-        cursor = tree_sitter.QueryCursor(query, match_limit=_MATCH_LIMIT)
-        for _, captures in cursor.matches(tree.root_node):
-            self._take(captures)
-        self.imports.sort()
-        return Syntax(
-            tuple(self._definitions()),
-            dict(self.references),
-            tuple(text for _, text in self.imports),
-        )
-
-    def _take(self, captures: _Nodes) -> None:
-        for capture, nodes in captures.items():
-            if capture == "reference":
-                for node in nodes:
-                    self.references[self._text(node)] += 1
-            elif capture == "import":
-                for node in nodes:
-                    end = min(node.end_byte, node.start_byte + _MAX_IMPORT_BYTES)
-                    raw = self.data[node.start_byte : end].decode("utf-8", "replace")
-                    self.imports.append((node.start_byte, raw))
-            elif capture in ("outer", "scope") or capture.startswith("definition."):
-                node = nodes[0]
-                kind = capture.removeprefix("definition.")
-                self.found.append((node.start_byte, -node.end_byte, kind, node, captures))
-
-    def _definitions(self) -> list[Definition]:
-        self.found.sort(key=lambda item: item[:3])
-        stack: list[_Frame] = []
-        outer: tree_sitter.Node | None = None
-        seen: set[tuple[int, str]] = set()
-        definitions: list[Definition] = []
-        for start, negative_end, kind, node, captures in self.found:
-            while stack and stack[-1].end <= start:
-                stack.pop()
-            if kind == "outer":
-                outer = outer if outer is not None and outer.end_byte > start else node
-                continue
-            if kind == "scope":
-                stack.append(_Frame(-negative_end, self._text(captures["scope.name"][0]), kind))
-                continue
-            around = outer if outer is not None and -negative_end <= outer.end_byte else None
-            outer = None
-            definition = self._definition(kind, node, captures, around, stack)
-            key = (definition.line, definition.qualified_name)
-            if self.spec.equations and definitions and _continues(definitions[-1], definition):
-                definitions[-1] = _joined(definitions[-1], definition)
-            elif definition.name and key not in seen:
-                seen.add(key)
-                definitions.append(definition)
-                stack.append(_Frame(-negative_end, definition.name, definition.kind))
-        return definitions
-
-    def _definition(
-        self,
-        kind: str,
-        node: tree_sitter.Node,
-        captures: _Nodes,
-        around: tree_sitter.Node | None,
-        stack: Sequence[_Frame],
-    ) -> Definition:
-        name_node = captures["name"][0]
-        name = " ".join(self._text(name_node).split())[:_MAX_NAME_CHARS]
-        owner, name = ("", name.strip("\"'")) if self.spec.data else _split_qualified(name)
-        if "owner" in captures:
-            owner = self._text(captures["owner"][0])
-        owners = [frame.label for frame in stack] + ([owner] if owner else [])
-        if kind == "function" and (owner or (stack and stack[-1].kind not in FUNCTION_KINDS)):
-            kind = "method"
-        start, line = self._start_of(node)
-        first, first_line = start, line
-        if around is not None and around.start_byte < start:
-            first, first_line = self._start_of(around)
-        bodies = captures.get("body")
-        body = bodies[0] if bodies else node.child_by_field_name("body")
-        # C++ says `template <...>` on a line of its own: part of what a caller must know.
-        shown = first if around is not None and around.type == "template_declaration" else start
-        return Definition(
-            name=name,
-            kind=kind,
-            owner=".".join(owners),
-            span=Span(first, node.end_byte, first_line, node.end_point[0] + 1),
-            signature=self._signature(shown, body, node),
-            docstring=self._docstring(body, first, first_line),
-            body_span=None if body is None else _span_of(body),
-            line=name_node.start_point[0],
-            nested=any(frame.kind in FUNCTION_KINDS for frame in stack),
-        )
-
-    def _start_of(self, node: tree_sitter.Node) -> tuple[int, int]:
-        """Byte and line where a definition starts, with keywords such as `export` or `type`."""
-        row = node.start_point[0]
-        line = self.lines[row]
-        line_start = node.start_byte - node.start_point[1]
-        indent = len(line) - len(line.lstrip())
-        before = self.data[line_start + indent : node.start_byte]
-        plain = before.replace(b" ", b"").replace(b"\t", b"")
-        if plain and (plain.isalpha() or plain == b"*"):
-            return line_start + indent, row
-        return node.start_byte, row
-
-    def _signature(self, start: int, body: tree_sitter.Node | None, node: tree_sitter.Node) -> str:
-        end = node.end_byte if body is None or body.start_byte <= start else body.start_byte
-        raw = self.data[start : min(end, start + _MAX_SIGNATURE_BYTES)].decode("utf-8", "replace")
-        kept = [line.rstrip() for line in raw.split("\n")[:_MAX_SIGNATURE_LINES]]
-        while len(kept) > 1 and (
-            not kept[-1] or kept[-1].lstrip().startswith(self.spec.line_comment)
-        ):
-            kept.pop()
-        return "\n".join(kept).rstrip()
-
-    def _docstring(self, body: tree_sitter.Node | None, start: int, first_line: int) -> str | None:
-        if self.spec.docs == "none":
-            return None
-        if self.spec.docs == "string":
-            return None if body is None else self._string_docstring(body)
-        line_start = self.data.rfind(b"\n", 0, start) + 1
-        if self.data[line_start:start].strip():
-            return None  # not the first thing of its line: the comment above is another's
-        return comment_above(self.lines, first_line, self.spec)
-
-    def _string_docstring(self, body: tree_sitter.Node) -> str | None:
-        statement = next((node for node in body.named_children if node.type != "comment"), None)
-        if statement is None or statement.type != "expression_statement":
-            return None
-        string = statement.named_child(0) if statement.named_child_count else None
-        if string is None or string.type != "string":
-            return None
-        literal = self._text(string)
-        quote = literal.lstrip("rRuUbBfF")
-        if literal[: len(literal) - len(quote)].strip("rRuU"):
-            return None
-        width = 3 if quote[:3] in ('"""', "'''") else 1
-        return inspect.cleandoc(quote[width:-width]) or None
-
-    def _text(self, node: tree_sitter.Node) -> str:
-        return self.data[node.start_byte : node.end_byte].decode("utf-8", "replace")
 
 
 def _parse_bytes(
@@ -369,29 +190,3 @@ def _common_prefix(left: bytes, right: bytes) -> int:
 
 def _point(data: bytes, offset: int) -> tuple[int, int]:
     return data.count(b"\n", 0, offset), offset - (data.rfind(b"\n", 0, offset) + 1)
-
-
-def _span_of(node: tree_sitter.Node) -> Span:
-    return Span(node.start_byte, node.end_byte, node.start_point[0], node.end_point[0] + 1)
-
-
-def _continues(before: Definition, definition: Definition) -> bool:
-    return before.qualified_name == definition.qualified_name and before.kind == definition.kind
-
-
-def _joined(before: Definition, definition: Definition) -> Definition:
-    span = Span(
-        before.span.start_byte,
-        definition.span.end_byte,
-        before.span.start_line,
-        definition.span.end_line,
-    )
-    return replace(before, span=span, body_span=before.body_span or definition.body_span)
-
-
-def _split_qualified(name: str) -> tuple[str, str]:
-    """`A::B::f` -> ("A.B", "f"); template arguments and pointers are no part of a name."""
-    if "::" not in name:
-        return "", name
-    owner, _, last = name.rpartition("::")
-    return ".".join(part.partition("<")[0].strip() for part in owner.split("::")), last.strip()

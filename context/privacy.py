@@ -102,6 +102,12 @@ def has_secret(data: bytes) -> bool:
     return any(plain in data and pattern.search(data) for plain, pattern in _SECRET_CONTENTS)
 
 
+def rules_text() -> str:
+    """The built-in rules in a text that changes when they do: what they let in may change then."""
+    contents = [(plain, pattern.pattern) for plain, pattern in _SECRET_CONTENTS]
+    return repr((_SECRET_NAMES, sorted(_SECRET_FOLDERS), contents))
+
+
 def exclude_spec(patterns: Sequence[str]) -> pathspec.GitIgnoreSpec | None:
     """The user's exclude patterns, in gitignore syntax, compiled; None when there are none."""
     return pathspec.GitIgnoreSpec.from_lines(patterns) if patterns else None

@@ -1,27 +1,44 @@
-"""What the index knows of one file, self-contained, and its compact form on disk.
+"""What the index knows of one file, self-contained, in the compact form in which it is kept and saved.
 
 `Facts` depend on the content and the language alone, so files with equal text share them and a
 rename costs no parsing. A `FileRecord` adds where the file is and which version of it was read.
+
+Facts hold two packed blobs; what is asked for is unpacked then and kept for a while. A workspace of
+a million lines is some tens of megabytes this way, and its saved form is read without touching it.
 """
 
 from __future__ import annotations
 
-import re
-import sys
-from array import array
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import Any
 
+import msgpack  # type: ignore[import-untyped]
 import xxhash
 
 from qcoder.context.imports import Import, parse_imports
-from qcoder.context.parse import Definition, syntax
+from qcoder.context.languages import is_data
+from qcoder.context.parse import Definition, Syntax, syntax
+from qcoder.context.words import CHUNK_LINES, chunk_positions, chunk_words, identifiers_of
 
-CHUNK_LINES = 20
+__all__ = [
+    "CHUNK_LINES",
+    "Facts",
+    "FileRecord",
+    "Symbol",
+    "analyse",
+    "chunk_positions",
+    "facts_of",
+    "from_plain",
+    "identifiers_of",
+    "to_plain",
+]
+
 _MAX_SUMMARY_CHARS = 240
-_MAX_IDENTIFIERS = 1 << 16
-_IDENTIFIER = re.compile(r"[^\W\d]\w{2,}")
+# Enough for what a request touches, and a fraction of what all records would take unpacked.
+_UNPACKED_OUTLINES = 2048
+_UNPACKED_WORDS = 512
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,21 +62,58 @@ class Symbol:
 
 
 @dataclass(frozen=True, slots=True)
-class Facts:
-    """Everything that follows from one content in one language.
+class Words:
+    """Names in a file: all of them sorted, by chunk of lines (see `chunk_words`), called, defined.
 
-    `identifiers` are sorted; each of `chunks` holds the positions in it of the names that occur
-    in its `CHUNK_LINES` lines, ascending, as unsigned 16-bit numbers.
+    `defined` are the names that code in other files can mean.
     """
+
+    identifiers: tuple[str, ...]
+    chunks: tuple[bytes, ...]
+    references: Mapping[str, int]
+    defined: frozenset[str]
+
+
+@dataclass(frozen=True, slots=True)
+class Facts:
+    """Everything that follows from one content in one language; the blobs are `Outline`, `Words`."""
 
     hash: bytes
     language: str
     lines: int
-    symbols: tuple[Symbol, ...]
-    references: Mapping[str, int]
-    imports: tuple[Import, ...]
-    identifiers: tuple[str, ...]
-    chunks: tuple[bytes, ...]
+    num_symbols: int
+    packed_outline: bytes
+    packed_words: bytes
+
+    @property
+    def symbols(self) -> tuple[Symbol, ...]:
+        """Definitions in file order."""
+        return _outline(self.packed_outline)[0]
+
+    @property
+    def imports(self) -> tuple[Import, ...]:
+        """Imported modules in the order of their statements."""
+        return _outline(self.packed_outline)[1]
+
+    @property
+    def words(self) -> Words:
+        """Names in the file; ask once for several of them."""
+        return _words(self.packed_words)
+
+    @property
+    def references(self) -> Mapping[str, int]:
+        """How often each name is called."""
+        return self.words.references
+
+    @property
+    def identifiers(self) -> tuple[str, ...]:
+        """Every name, sorted."""
+        return self.words.identifiers
+
+    @property
+    def chunks(self) -> tuple[bytes, ...]:
+        """For every `CHUNK_LINES` lines, which identifiers occur there."""
+        return self.words.chunks
 
 
 @dataclass(frozen=True, slots=True)
@@ -74,31 +128,32 @@ class FileRecord:
 
 def analyse(text: str, language: str, content_hash: bytes | None = None) -> Facts:
     """Read the facts out of a text. Never raises; without grammar there are no symbols."""
-    found = syntax(text, language)
-    identifiers, chunks = _chunk(text)
-    data_hash = content_hash or xxhash.xxh3_128_digest(text.encode("utf-8", "surrogatepass"))
+    return facts_of(text, language, syntax(text, language), content_hash)
+
+
+def facts_of(text: str, language: str, found: Syntax, content_hash: bytes | None = None) -> Facts:
+    """The facts of a text whose syntax is known already."""
+    identifiers, chunks = chunk_words(text)
+    # What a configuration file defines is no name that code elsewhere can mean.
+    outside = () if is_data(language) else found.definitions
+    words = (
+        " ".join(identifiers),
+        chunks,
+        dict(found.references or {}),
+        "\n".join(sorted({d.name for d in outside if not d.nested})),
+    )
+    outline = (
+        [_plain_symbol(definition) for definition in found.definitions],
+        [(i.module, i.names) for i in parse_imports(found.imports, language)],
+    )
     return Facts(
-        hash=data_hash,
+        hash=content_hash or xxhash.xxh3_128_digest(text.encode("utf-8", "surrogatepass")),
         language=language,
         lines=text.count("\n") + (not text.endswith("\n") and bool(text)),
-        symbols=tuple(_symbol(definition) for definition in found.definitions),
-        references={sys.intern(name): n for name, n in (found.references or {}).items()},
-        imports=parse_imports(found.imports, language),
-        identifiers=identifiers,
-        chunks=chunks,
+        num_symbols=len(found.definitions),
+        packed_outline=_pack(outline),
+        packed_words=_pack(words),
     )
-
-
-def identifiers_of(text: str) -> list[str]:
-    """Names of at least three characters in order of occurrence, repeated ones included."""
-    return _IDENTIFIER.findall(text)
-
-
-def chunk_positions(chunk: bytes) -> array[int]:
-    """The positions in `Facts.identifiers` that a chunk holds."""
-    positions = array("H")
-    positions.frombytes(chunk)
-    return positions
 
 
 def to_plain(facts: Facts) -> list[Any]:
@@ -107,71 +162,60 @@ def to_plain(facts: Facts) -> list[Any]:
         facts.hash,
         facts.language,
         facts.lines,
-        [
-            [
-                symbol.name,
-                symbol.kind,
-                symbol.owner,
-                symbol.start_byte,
-                symbol.end_byte,
-                symbol.start_line,
-                symbol.end_line,
-                symbol.signature,
-                symbol.summary,
-                symbol.nested,
-            ]
-            for symbol in facts.symbols
-        ],
-        dict(facts.references),
-        [[found.module, list(found.names)] for found in facts.imports],
-        list(facts.identifiers),
-        list(facts.chunks),
+        facts.num_symbols,
+        facts.packed_outline,
+        facts.packed_words,
     ]
 
 
 def from_plain(plain: Sequence[Any]) -> Facts:
     """Facts from their msgpack form; raises ValueError or TypeError on anything else."""
-    data_hash, language, lines, symbols, references, imports, identifiers, chunks = plain
-    intern = sys.intern
-    return Facts(
-        hash=data_hash,
-        language=intern(language),
-        lines=lines,
-        symbols=tuple(Symbol(intern(row[0]), intern(row[1]), *row[2:]) for row in symbols),
-        references={intern(name): n for name, n in references.items()},
-        imports=tuple(Import(module, tuple(names)) for module, names in imports),
-        identifiers=tuple(map(intern, identifiers)),
-        chunks=tuple(chunks),
+    return Facts(*plain)
+
+
+def _plain_symbol(definition: Definition) -> tuple[Any, ...]:
+    paragraph = (definition.docstring or "").split("\n\n", 1)[0]
+    span = definition.span
+    return (
+        definition.name,
+        definition.kind,
+        definition.owner,
+        span.start_byte,
+        span.end_byte,
+        span.start_line,
+        span.end_line,
+        definition.signature,
+        " ".join(paragraph.split())[:_MAX_SUMMARY_CHARS],
+        definition.nested,
     )
 
 
-def _chunk(text: str) -> tuple[tuple[str, ...], tuple[bytes, ...]]:
-    lines = text.split("\n")
-    windows = [
-        set(_IDENTIFIER.findall("\n".join(lines[start : start + CHUNK_LINES])))
-        for start in range(0, len(lines), CHUNK_LINES)
-    ]
-    identifiers = sorted(set().union(*windows))[:_MAX_IDENTIFIERS]
-    position = {name: i for i, name in enumerate(identifiers)}
-    chunks = []
-    for window in windows:
-        chosen = array("H", sorted(position[name] for name in window if name in position))
-        chunks.append(chosen.tobytes())
-    return tuple(map(sys.intern, identifiers)), tuple(chunks)
+def _pack(value: Any) -> bytes:
+    packed: bytes = msgpack.packb(value, unicode_errors="surrogatepass")
+    return packed
 
 
-def _symbol(definition: Definition) -> Symbol:
-    paragraph = (definition.docstring or "").split("\n\n", 1)[0]
-    summary = " ".join(paragraph.split())[:_MAX_SUMMARY_CHARS]
-    return Symbol(
-        sys.intern(definition.name),
-        sys.intern(definition.kind),
-        definition.owner,
-        definition.span.start_byte,
-        definition.span.end_byte,
-        definition.span.start_line,
-        definition.span.end_line,
-        definition.signature,
-        summary,
-        definition.nested,
+def _unpack(packed: bytes) -> Any:
+    return msgpack.unpackb(packed, unicode_errors="surrogatepass", use_list=False)
+
+
+@lru_cache(maxsize=_UNPACKED_OUTLINES)
+def _outline(packed: bytes) -> tuple[tuple[Symbol, ...], tuple[Import, ...]]:
+    symbols, imports = _unpack(packed)
+    return tuple(Symbol(*row) for row in symbols), tuple(Import(*row) for row in imports)
+
+
+@lru_cache(maxsize=_UNPACKED_WORDS)
+def _words(packed: bytes) -> Words:
+    return read_words(packed)
+
+
+def read_words(packed: bytes) -> Words:
+    """Unpack names without keeping them: for a pass over many files."""
+    identifiers, chunks, references, defined = _unpack(packed)
+    return Words(
+        tuple(identifiers.split(" ")) if identifiers else (),
+        chunks,
+        references,
+        frozenset(defined.split("\n")) if defined else frozenset(),
     )

@@ -23,11 +23,12 @@ import platformdirs
 import xxhash
 
 from qcoder.context import languages
+from qcoder.context.privacy import rules_text
 
 logger = logging.getLogger(__name__)
 
 MAGIC = b"QCODERIX"
-FORMAT_VERSION = 1
+FORMAT_VERSION = 2
 MAX_STORE_BYTES = 512_000_000
 _HEADER = struct.Struct("<8sI8s8s")
 _FILE_NAME = "index.bin"
@@ -115,7 +116,7 @@ def _remove_stale(folder: Path) -> None:
 
 @cache
 def _parser_fingerprint() -> bytes:
-    """Changes whenever a grammar or a query does: then old records say the wrong things."""
+    """Changes with grammars, queries and the privacy gate: then old records say the wrong things."""
     digest = xxhash.xxh3_64()
     packages = {spec.grammar.partition(":")[0] for spec in languages.LANGUAGES.values()}
     for package in sorted(packages | {"tree_sitter"}):
@@ -126,4 +127,5 @@ def _parser_fingerprint() -> bytes:
         digest.update(f"{package}={version};".encode())
     for language in languages.LANGUAGES:
         digest.update(languages.query_source(language).encode())
+    digest.update(rules_text().encode())
     return digest.digest()

@@ -283,7 +283,7 @@ def _is_derived(folder: Path) -> bool:
     )
 
 
-def version_on_disk(path: Path) -> tuple[int, int] | None:
+def version_on_disk(path: Path | str) -> tuple[int, int] | None:
     """Size and mtime of a plain file; None for anything else, which is then judged anew."""
     try:
         info = os.lstat(path)

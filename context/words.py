@@ -1,0 +1,71 @@
+"""The names that occur in a text, and in which windows of its lines they occur.
+
+A name is a word of at least three characters that does not begin with a digit. Texts in ASCII, nearly
+all of them, are cut with a translation table and `split`: three times as fast as an expression.
+"""
+
+from __future__ import annotations
+
+import re
+from array import array
+
+CHUNK_LINES = 20
+_MAX_IDENTIFIERS = 1 << 16
+_MIN_CHARS = 3
+_IDENTIFIER = re.compile(r"\b[^\W\d]\w{2,}")
+_DIGITS = frozenset(b"0123456789")
+# Every character that is no part of a word becomes a space; line breaks stay.
+_WORDS = bytes(
+    code if code < 128 and (chr(code).isalnum() or chr(code) in "_\n") else ord(" ")
+    for code in range(256)
+)
+
+
+def identifiers_of(text: str) -> list[str]:
+    """Names of a text in order of occurrence, repeated ones included."""
+    return _IDENTIFIER.findall(text)
+
+
+def chunk_words(text: str) -> tuple[list[str], list[bytes]]:
+    """Sorted names of a text; for every `CHUNK_LINES` lines the positions in it, ascending.
+
+    Positions are unsigned 16-bit numbers: see `chunk_positions`.
+    """
+    windows = _ascii_windows(text) if text.isascii() else _windows(text)
+    names = sorted(name for name in set().union(*windows) if _is_name(name))[:_MAX_IDENTIFIERS]
+    position = dict(zip(names, range(len(names)), strict=True))
+    chunks = [
+        array("H", sorted(map(position.__getitem__, position.keys() & window))).tobytes()
+        for window in windows
+    ]
+    return [name.decode("utf-8", "surrogatepass") for name in names], chunks
+
+
+def chunk_positions(chunk: bytes) -> array[int]:
+    """The positions among the names of its text that a chunk holds."""
+    positions = array("H")
+    positions.frombytes(chunk)
+    return positions
+
+
+def _ascii_windows(text: str) -> list[set[bytes]]:
+    lines = text.encode("ascii").translate(_WORDS).split(b"\n")
+    return [
+        set(b" ".join(lines[start : start + CHUNK_LINES]).split())
+        for start in range(0, len(lines), CHUNK_LINES)
+    ]
+
+
+def _windows(text: str) -> list[set[bytes]]:
+    lines = text.split("\n")
+    return [
+        {
+            name.encode("utf-8", "surrogatepass")
+            for name in _IDENTIFIER.findall("\n".join(lines[start : start + CHUNK_LINES]))
+        }
+        for start in range(0, len(lines), CHUNK_LINES)
+    ]
+
+
+def _is_name(word: bytes) -> bool:
+    return len(word) >= _MIN_CHARS and word[0] not in _DIGITS
