@@ -9,9 +9,13 @@ text file of the paths to score, one a line; the first part of a path is the rep
 files are the workspace. Two views of every language:
 
 - from left to right: each token predicted from its true history, by the network alone, the mixture
-  that ships and the peers without network (`qcoder.training.left_to_right`, `qcoder.training.peers`).
+  that ships and the peers without network (`qcoder.training.left_to_right`, `qcoder.training.peers`);
+- holes: the rest of a line, or a whole line, missing from a file and filled by the server's own
+  completion, with its packer, prompt, mixture and filters (`qcoder.training.holes`). The workspace
+  does not contain the file. `shown_right` is the share of the suggestions shown at the default
+  threshold that are exactly what was missing.
 
-A language that cannot be had is a line in `notes`.
+`--dense DIR` scores another checkpoint's network alone. A language that cannot be had is a line in `notes`.
 """
 
 from __future__ import annotations
@@ -21,14 +25,37 @@ import json
 import statistics
 import subprocess
 import sys
+import tempfile
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
+from functools import lru_cache
+from itertools import groupby
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
+from qcoder.context.index import Index
+from qcoder.context.segments import Document
+from qcoder.lsp_server.completion import DEFAULT_BUDGET, complete
+from qcoder.lsp_server.headless import file_table, workspace_table
+from qcoder.lsp_server.settings import Settings
+from qcoder.lsp_server.snapshot import Snapshot
 from qcoder.model.bench_report import Target, report
 from qcoder.model.engine import Engine
 from qcoder.model.mixture import Mixture
+from qcoder.model.ngram import SuffixTable
 from qcoder.model.registry import find_model
-from qcoder.training.heldout import HeldOut, HeldOutError, development, listed, sample
+from qcoder.model.request import FinishReason, GenerationRequest, TokenOut
+from qcoder.training import holes
+from qcoder.training.heldout import (
+    HeldOut,
+    HeldOutError,
+    SourceFile,
+    development,
+    listed,
+    sample,
+)
+from qcoder.training.holes import Filled, Hole, cut_holes
 from qcoder.training.left_to_right import (
     COPY,
     MIXTURE,
@@ -37,6 +64,7 @@ from qcoder.training.left_to_right import (
     Predicted,
     Workspaces,
     figures,
+    network_figures,
     predict_file,
 )
 from qcoder.training.peers import CountTable, trained_counts
@@ -45,6 +73,15 @@ SEED = 20
 TRAINED_MEGABYTES = 8.0
 LOADS = 5
 PEERS = (COPY, NESTED, TRAINED)
+THRESHOLDS = tuple(round(0.05 * step, 2) for step in range(2, 20))
+SETTINGS = Settings()
+SERVED = replace(
+    SETTINGS,
+    completion=replace(SETTINGS.completion, multiline="never", budget_tokens=DEFAULT_BUDGET),
+)
+"""The default settings, made independent of whether `--model` is the model that ships."""
+
+UNFILTERED = replace(SERVED, completion=replace(SERVED.completion, min_confidence=0.0))
 COLD_LOAD = """
 import sys, time
 from qcoder.model.local import LocalEngine
@@ -61,6 +98,9 @@ def measure(args: argparse.Namespace) -> dict[str, Any]:
     engine = Engine.load(args.model)
     results: dict[str, float] = {}
     results |= left_to_right(engine, held_out, args, notes)
+    results |= in_the_middle(engine, held_out, args, notes)
+    if args.dense:
+        results |= of_another_network(args.dense, held_out, args, notes)
     results |= of_the_files(args.model, engine)
     notes.append("cold load: Engine.load in a fresh process, without the import of torch")
     notes.append(f"model {engine.info.name} from {engine.info.path}")
@@ -125,6 +165,146 @@ def trained_peer(
     return counts
 
 
+def of_another_network(
+    model: str, held_out: HeldOut, args: argparse.Namespace, notes: list[str]
+) -> dict[str, float]:
+    """Figures of another checkpoint's network on the files of the first view."""
+    engine = Engine.load(model)
+    results = {}
+    for language in held_out.languages:
+        own = sample((f for f in held_out.scored if f.language == language), args.seed)
+        progress(f"left to right: {language} by {engine.info.name}")
+        for name, value in network_figures(engine, own, args.tokens).items():
+            results[f"{language}_dense_{name}"] = value
+    notes.append(f"dense: {engine.info.name}; its tokens are its own, compare bits_per_byte")
+    return results
+
+
+class Recorder:
+    """An engine that also keeps what it generated last, for `complete` shows cleaned text only."""
+
+    def __init__(self, engine: Engine) -> None:
+        self._engine = engine
+        self.outs: list[TokenOut] = []
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._engine, name)
+
+    def generate(self, request: GenerationRequest) -> Iterator[TokenOut]:
+        """See `Engine`."""
+        self.outs = []
+        for out in self._engine.generate(request):
+            self.outs.append(out)
+            yield out
+
+
+@dataclass(frozen=True, slots=True)
+class Opened:
+    """A held-out file as the server has it open: its workspace's index and copy table."""
+
+    file: SourceFile
+    index: Index
+    workspace: SuffixTable | None
+
+
+def in_the_middle(
+    engine: Engine, held_out: HeldOut, args: argparse.Namespace, notes: list[str]
+) -> dict[str, float]:
+    """Figures of the second view, `LANGUAGE_holes_KIND_FIGURE`, and of all holes together."""
+    encode = lru_cache(maxsize=4096)(engine.tokenizer.encode)
+    recorder = Recorder(engine)
+    results: dict[str, float] = {}
+    every: list[Filled] = []
+    with tempfile.TemporaryDirectory() as cache:
+        indexed = lru_cache(maxsize=None)(lambda root: index_of(root, Path(cache)))
+        for language in held_out.languages if args.holes else ():
+            own = sample((f for f in held_out.scored if f.language == language), args.seed)
+            cut = cut_holes(own, args.holes, args.seed)
+            filled: list[Filled] = []
+            for file, of_file in groupby(cut, key=lambda hole: hole.file):
+                index = indexed(file.root)
+                table = workspace_table(index, Cached(encode), file.path)
+                opened = Opened(file, index, table)
+                filled += [fill(hole, opened, recorder) for hole in of_file]
+                index.drop_overlay(file.path)
+                progress(f"holes: {file.repository}/{file.path}: {len(filled)}")
+            if len(filled) < args.holes:
+                notes.append(f"{language}: {len(filled)} holes of {args.holes} wanted")
+            results |= hole_figures(f"{language}_holes", filled)
+            every += filled
+    return results | hole_figures("all_holes", every) | confidence_figures(every, notes)
+
+
+@dataclass(frozen=True, slots=True)
+class Cached:
+    """The part of a tokenizer that a table needs, with a memory."""
+
+    encode: Any
+
+
+def index_of(root: Path, cache: Path) -> Index:
+    """The index of a repository, as the server builds it."""
+    index = Index.open(root, cache)
+    index.refresh()
+    return index
+
+
+def fill(hole: Hole, opened: Opened, engine: Recorder) -> Filled:
+    """Ask the server's completion for one hole: with the default settings, else unfiltered."""
+    file = opened.file
+    text = hole.prefix + hole.suffix
+    document = Document((file.root / file.path).as_uri(), 0, file.language, text)
+    opened.index.overlay(file.path, document)
+    tables = (file_table(text, engine.tokenizer), opened.workspace)
+    snapshot = Snapshot(
+        document, file.path, file.root, opened.index, SERVED,
+        tuple(table for table in tables if table is not None),
+    )  # fmt: skip
+    began = time.perf_counter()
+    shown = complete(snapshot, hole.line, hole.column, cast(Engine, engine))
+    seconds = time.perf_counter() - began
+    offered = shown
+    if offered is None:
+        everything = replace(snapshot, settings=UNFILTERED)
+        offered = complete(everything, hole.line, hole.column, cast(Engine, engine))
+    return Filled(
+        hole,
+        "".join(out.text for out in engine.outs),
+        bool(engine.outs) and engine.outs[-1].finish == FinishReason.STOP,
+        offered.text if offered else "",
+        offered.confidence if offered else 0.0,
+        shown.text if shown else "",
+        seconds,
+    )
+
+
+def hole_figures(name: str, filled: list[Filled]) -> dict[str, float]:
+    """Figures of the holes together and of each kind."""
+    groups = {name: filled} | {
+        f"{name}_{kind}": [f for f in filled if f.hole.kind == kind] for kind in holes.KINDS
+    }
+    return {
+        f"{group}_{figure}": value
+        for group, members in groups.items()
+        for figure, value in holes.figures(members).items()
+    }
+
+
+def confidence_figures(every: list[Filled], notes: list[str]) -> dict[str, float]:
+    """What would be shown, and how much of it is right, from each confidence on."""
+    if not every:
+        return {}
+    results = {"threshold_default": SETTINGS.completion.min_confidence}
+    results["threshold_half_right"] = holes.threshold_for(every, 0.5)
+    for threshold, (coverage, right) in zip(
+        THRESHOLDS, holes.curve(every, THRESHOLDS), strict=True
+    ):
+        results[f"from_{threshold:.2f}_coverage"] = coverage
+        results[f"from_{threshold:.2f}_right"] = right
+    notes.append("holes: automatic completion of the current line with the default settings")
+    return results
+
+
 def of_the_files(model: str, engine: Engine) -> dict[str, float]:
     """Size, training and load time of the model's folder."""
     folder = find_model(model)
@@ -157,6 +337,10 @@ def targets(results: dict[str, float]) -> list[Target]:
             for language in ("typescript", "go", "rust")
             for name in ("token_accuracy", "whole_line_exact")
         ),
+        Target("python_holes_rest_of_line_exact", ">=", 0.22),
+        Target("python_holes_whole_line_exact", ">=", 0.10),
+        Target("all_holes_shown_right", ">=", 0.50),
+        Target("python_holes_shown_right", ">=", 0.50),
         Target("weights_mb", "<=", 50),
         Target("cold_load_s", "<=", 1.0),
         Target("tokens_seen_millions", ">=", 100),
@@ -175,7 +359,9 @@ def main() -> None:
     parser.add_argument("--model", default="default", help="name or folder")
     parser.add_argument("--root", type=Path, help="folder of repositories to score")
     parser.add_argument("--files", type=Path, help="paths below --root, one a line")
-    parser.add_argument("--tokens", type=int, default=16_000, help="a language; 0: all files")
+    parser.add_argument("--tokens", type=int, default=12_000, help="a language; 0: all files")
+    parser.add_argument("--holes", type=int, default=150, help="a language; 0: none")
+    parser.add_argument("--dense", help="another checkpoint, its network alone")
     parser.add_argument("--corpus", type=Path, help="training corpus, for the trained 5-gram")
     parser.add_argument("--seed", type=int, default=SEED)
     parser.add_argument("--format", choices=("text", "json"), default="text")

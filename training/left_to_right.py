@@ -33,6 +33,9 @@ Indices = NDArray[np.int64]
 MAX_CHARACTERS = 12_000
 """More of one file would only repeat its habits."""
 
+MAX_WINDOW = 1024
+"""Tokens that the network sees at once."""
+
 
 class Replay:
     """The network: log-probabilities of every step, computed beforehand: [tokens, vocab]."""
@@ -113,11 +116,7 @@ def predict_file(
     trained: CountTable | None = None,
 ) -> Predicted:
     """Go through one file with the network, the mixture and the peers that can be had."""
-    tokenizer = engine.tokenizer
-    text = head(file.text)
-    body = tokenizer.encode(text)
-    header = [tokenizer.special["<|file_sep|>"], *tokenizer.encode(file.path + "\n")]
-    logprobs = network_logprobs(engine, [*header, *body], len(header), engine.info.max_context)
+    header, body, logprobs = network_steps(engine, file)
     vocab = logprobs.shape[1]
     table = workspaces.suffix_table(file)
     levels = workspaces.count_tables(file)
@@ -131,10 +130,41 @@ def predict_file(
         predictors[MIXTURE] = Mixed(logprobs, state)
     if trained is not None:
         predictors[TRAINED] = NestedCache(vocab, [trained, *levels], header)
+    return predicted(engine, file, body, predictors)
+
+
+def network_figures(
+    engine: Engine, files: Iterable[SourceFile], max_tokens: int
+) -> dict[str, float]:
+    """Figures of the network alone over `files`, until `max_tokens` are scored (0: all)."""
+    done: list[Predicted] = []
+    for file in files:
+        if max_tokens and sum(len(one.starts) for one in done) >= max_tokens:
+            break
+        _, body, logprobs = network_steps(engine, file)
+        done.append(predicted(engine, file, body, {NETWORK: Replay(logprobs)}))
+    return figures(done)[NETWORK]
+
+
+def network_steps(
+    engine: Engine, file: SourceFile
+) -> tuple[list[int], list[int], NDArray[np.float32]]:
+    """A file's header and text as tokens, and log-probabilities before each of the text's."""
+    tokenizer = engine.tokenizer
+    header = [tokenizer.special["<|file_sep|>"], *tokenizer.encode(file.path + "\n")]
+    body = tokenizer.encode(head(file.text))
+    window = min(engine.info.max_context, MAX_WINDOW)
+    return header, body, network_logprobs(engine, [*header, *body], len(header), window)
+
+
+def predicted(
+    engine: Engine, file: SourceFile, body: Sequence[int], predictors: dict[str, Predictor]
+) -> Predicted:
+    """Follow the tokens of a file's text with `predictors`."""
     truth, right = follow(predictors, body)
-    sizes = [len(tokenizer.decode([token])) for token in body]
+    sizes = [len(engine.tokenizer.decode([token])) for token in body]
     starts = np.concatenate([[0], np.cumsum(sizes)[:-1]]).astype(np.int64)
-    return Predicted(text, starts, truth, right)
+    return Predicted(head(file.text), starts, truth, right)
 
 
 def follow(
