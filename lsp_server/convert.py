@@ -2,15 +2,20 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 
 from lsprotocol import types
 from pygls import uris
 from pygls.workspace import PositionCodec
 
+from qcoder.lsp_server.documents import column_of
 from qcoder.lsp_server.snapshot import Finding, Suggestion, TextEdit
 
+LABEL_CHARACTERS = 80
+TYPED_WORD = re.compile(r"\w*\Z")
 SEVERITY = {
     "error": types.DiagnosticSeverity.Error,
     "warning": types.DiagnosticSeverity.Warning,
@@ -20,73 +25,80 @@ SEVERITY = {
 
 
 def path_of(uri: str) -> Path | None:
-    """Path of a file URI; None for other schemes."""
+    """Path of a file, or the bare name of a buffer that was never saved; None for all else."""
+    if uri.startswith("untitled:"):
+        return Path(uri.removeprefix("untitled:").rpartition("/")[2] or "untitled")
     found = uris.to_fs_path(uri) if uri.startswith("file:") else None
-    return Path(found) if found else None
+    return Path(found) if found and "\0" not in found else None
 
 
 def to_position(
-    codec: PositionCodec, lines: Sequence[str], line: int, column: int
+    codec: PositionCodec, rows: Sequence[str], line: int, column: int
 ) -> types.Position:
     """Client position of a 0-based line and code point column."""
-    row = lines[line] if line < len(lines) else ""
+    row = rows[line] if line < len(rows) else ""
     return types.Position(line, codec.client_num_units(row[:column]))
 
 
 def from_position(
-    codec: PositionCodec, lines: Sequence[str], position: types.Position
+    codec: PositionCodec, rows: Sequence[str], position: types.Position
 ) -> tuple[int, int]:
     """0-based line and code point column of a client position, kept inside the line."""
-    if position.line >= len(lines):
+    if position.line >= len(rows):
         return position.line, 0
-    row = lines[position.line].rstrip("\r\n")
-    units, column = position.character, 0
-    while column < len(row) and units > 0:
-        units -= codec.client_num_units(row[column])
-        column += 1
-    return position.line, column
+    row = rows[position.line].rstrip("\r\n")
+    return position.line, column_of(row, position.character, codec)
 
 
-def to_edit(codec: PositionCodec, lines: Sequence[str], edit: TextEdit) -> types.TextEdit:
+def to_edit(codec: PositionCodec, rows: Sequence[str], edit: TextEdit) -> types.TextEdit:
     """A text edit in client positions."""
     return types.TextEdit(
         types.Range(
-            to_position(codec, lines, edit.start_line, edit.start_column),
-            to_position(codec, lines, edit.end_line, edit.end_column),
+            to_position(codec, rows, edit.start_line, edit.start_column),
+            to_position(codec, rows, edit.end_line, edit.end_column),
         ),
         edit.new_text,
     )
 
 
 def to_inline_item(
-    codec: PositionCodec, lines: Sequence[str], suggestion: Suggestion
+    codec: PositionCodec, rows: Sequence[str], suggestion: Suggestion
 ) -> types.InlineCompletionItem:
     """Ghost text."""
-    edit = to_edit(codec, lines, suggestion.edit)
+    edit = to_edit(codec, rows, suggestion.edit)
     return types.InlineCompletionItem(insert_text=edit.new_text, range=edit.range)
 
 
 def to_completion_item(
-    codec: PositionCodec, lines: Sequence[str], suggestion: Suggestion
+    codec: PositionCodec, rows: Sequence[str], suggestion: Suggestion
 ) -> types.CompletionItem:
-    """The same suggestion for clients without ghost text."""
-    edit = to_edit(codec, lines, suggestion.edit)
+    """The same suggestion for clients without ghost text.
+
+    It replaces the word at the cursor by itself and what follows: clients compare that word with
+    the item's text and hide what does not begin with it.
+    """
+    edit = suggestion.edit
+    row = rows[edit.start_line] if edit.start_line < len(rows) else ""
+    found = TYPED_WORD.search(row[: edit.start_column])
+    word = found.group() if found else ""
+    edit = replace(edit, start_column=edit.start_column - len(word), new_text=word + edit.new_text)
+    text = edit.new_text.strip()
     return types.CompletionItem(
-        label=suggestion.text.strip().split("\n")[0][:80],
+        label=text.split("\n")[0][:LABEL_CHARACTERS],
         kind=types.CompletionItemKind.Text,
         detail="qcoder",
-        text_edit=edit,
-        filter_text=suggestion.text.strip(),
+        text_edit=to_edit(codec, rows, edit),
+        filter_text=text,
         sort_text="~",
     )
 
 
-def to_diagnostic(codec: PositionCodec, lines: Sequence[str], finding: Finding) -> types.Diagnostic:
+def to_diagnostic(codec: PositionCodec, rows: Sequence[str], finding: Finding) -> types.Diagnostic:
     """A finding as the editor shows it."""
     return types.Diagnostic(
         range=types.Range(
-            to_position(codec, lines, finding.line, finding.column),
-            to_position(codec, lines, finding.end_line, finding.end_column),
+            to_position(codec, rows, finding.line, finding.column),
+            to_position(codec, rows, finding.end_line, finding.end_column),
         ),
         message=finding.message,
         severity=SEVERITY[finding.severity],

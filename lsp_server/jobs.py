@@ -1,9 +1,9 @@
-"""The engine's own thread: a priority queue of jobs, one at a time.
+"""A thread with a priority queue of jobs, one at a time: the engine's own, and one for the rules.
 
-A job of the same key as an older one supersedes it: the older one is cancelled within a token and
-answered with None. A completion preempts a running job of lower priority, which is queued again.
-Results go back to the event loop; every future gets exactly one result. The thread is a daemon and
-never the pool of pygls, which also reads stdin.
+A job of the same key as an older one supersedes it: the older one is answered with None at once and
+ends within a token. A completion preempts a running job of lower priority, which is queued again.
+Every job is answered exactly once, by a call from whatever thread settled it; `run` brings answers
+to the event loop. The threads are daemons and never the pool of pygls, which also reads stdin.
 """
 
 from __future__ import annotations
@@ -15,25 +15,27 @@ import queue
 import threading
 from collections.abc import Callable, Hashable
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, TypeVar
 
 from qcoder.model.request import CancelToken, Priority
 
 logger = logging.getLogger(__name__)
 
+T = TypeVar("T")
 Work = Callable[[CancelToken], Any]
+Done = Callable[[Any, BaseException | None], None]
 
 
-@dataclass(slots=True)
+@dataclass(slots=True, eq=False)
 class _Job:
     """One piece of work; `token` is replaced when the job is queued again."""
 
     key: Hashable
     priority: Priority
     work: Work
-    done: Callable[[Any, BaseException | None], None]
+    done: Done
     token: CancelToken = field(default_factory=CancelToken)
-    superseded: bool = False
+    answered: bool = False
     preempted: bool = False
 
 
@@ -50,34 +52,40 @@ class EngineThread:
         threading.Thread(target=self._run, name=name, daemon=True).start()
 
     def submit(
-        self,
-        key: Hashable,
-        priority: Priority,
-        work: Work,
-        done: Callable[[Any, BaseException | None], None],
-    ) -> CancelToken:
-        """Queue `work(token)`; `done(result, error)` is called once, from the engine's thread."""
+        self, key: Hashable, priority: Priority, work: Work, done: Done
+    ) -> Callable[[], None]:
+        """Queue `work(token)`; `done(result, error)` is called once. Returns how to cancel it."""
         job = _Job(key, priority, work, done)
         with self._lock:
+            stopped = self._stopped
             older = self._latest.get(key)
             self._latest[key] = job
-            if older is not None:
-                older.superseded = True
-                older.token.cancel()
             running = self._running
-            if running is not None and priority < running.priority and not running.superseded:
+            if running is not None and running is not older and priority < running.priority:
                 running.preempted = True
                 running.token.cancel()
-        self._queue.put((priority, next(self._numbers), job))
-        return job.token
+        if older is not None:
+            self._answer(older)
+        if stopped:
+            self._answer(job)
+        else:
+            self._queue.put((priority, next(self._numbers), job))
+        return lambda: self._answer(job)
+
+    def cancel(self, key: Hashable) -> None:
+        """Answer the latest job of this key with None and end it; nothing when there is none."""
+        with self._lock:
+            job = self._latest.get(key)
+        if job is not None:
+            self._answer(job)
 
     def stop(self) -> None:
-        """Cancel everything and let the thread end; does not wait."""
+        """Answer everything, also what comes later, with None; the thread ends, nobody waits."""
         with self._lock:
             self._stopped = True
             jobs = list(self._latest.values())
         for job in jobs:
-            job.token.cancel()
+            self._answer(job)
         self._queue.put((-1, next(self._numbers), None))
 
     def _run(self) -> None:
@@ -86,11 +94,13 @@ class EngineThread:
             if job is None or self._stopped:
                 return
             with self._lock:
-                self._running = job
+                self._running = None if job.answered else job
+                token = job.token
+            if self._running is None:
+                continue
             result, error = None, None
             try:
-                if not job.token.cancelled:
-                    result = job.work(job.token)
+                result = job.work(token)
             except Exception as raised:  # the thread's boundary: a failed job is one log line
                 error = raised
                 logger.error("job key=%s failed: %s: %s", job.key, type(raised).__name__, raised)
@@ -100,23 +110,40 @@ class EngineThread:
     def _finish(self, job: _Job, result: Any, error: BaseException | None) -> None:
         with self._lock:
             self._running = None
-            again = job.preempted and not job.superseded and not self._stopped
+            again = job.preempted and not job.answered
             if again:
                 job.preempted, job.token = False, CancelToken()
-            elif self._latest.get(job.key) is job:
-                del self._latest[job.key]
         if again:
             self._queue.put((job.priority, next(self._numbers), job))
         else:
-            job.done(None if job.superseded else result, error)
+            self._answer(job, result, error)
+
+    def _answer(self, job: _Job, result: Any = None, error: BaseException | None = None) -> None:
+        """Answer a job unless it was, and end it if it still runs."""
+        with self._lock:
+            if self._latest.get(job.key) is job:
+                del self._latest[job.key]
+            if job.answered:
+                return
+            job.answered = True
+            job.token.cancel()
+        try:
+            job.done(result, error)
+        except Exception as raised:  # also the thread's boundary
+            logger.error("answer of key=%s failed: %s: %s", job.key, type(raised).__name__, raised)
 
 
-async def run(thread: EngineThread, key: Hashable, priority: Priority, work: Work) -> Any:
-    """Await a job from the event loop; cancelling the await cancels the job."""
+async def run(
+    thread: EngineThread, key: Hashable, priority: Priority, work: Callable[[CancelToken], T]
+) -> T | None:
+    """Await a job from the event loop; cancelling the await cancels the job.
+
+    None when it was superseded; raises what the work raises.
+    """
     loop = asyncio.get_running_loop()
-    future: asyncio.Future[Any] = loop.create_future()
+    future: asyncio.Future[T | None] = loop.create_future()
 
-    def settle(result: Any, error: BaseException | None) -> None:
+    def settle(result: T | None, error: BaseException | None) -> None:
         if future.done():
             return
         if error is not None:
@@ -124,15 +151,29 @@ async def run(thread: EngineThread, key: Hashable, priority: Priority, work: Wor
         else:
             future.set_result(result)
 
-    def done(result: Any, error: BaseException | None) -> None:
-        try:
-            loop.call_soon_threadsafe(settle, result, error)
-        except RuntimeError:
-            logger.debug("the event loop was closed before a job ended")
+    def done(result: T | None, error: BaseException | None) -> None:
+        post(loop, settle, result, error)
 
-    token = thread.submit(key, priority, work, done)
+    cancel = thread.submit(key, priority, work, done)
     try:
         return await future
-    except asyncio.CancelledError:
-        token.cancel()
-        raise
+    finally:
+        cancel()
+
+
+async def attempt(
+    thread: EngineThread, key: Hashable, priority: Priority, work: Callable[[CancelToken], T]
+) -> T | None:
+    """Like `run`, for answers: work that fails gives None, its log line is written already."""
+    try:
+        return await run(thread, key, priority, work)
+    except Exception:  # the handler's boundary; cancellation passes
+        return None
+
+
+def post(loop: asyncio.AbstractEventLoop, call: Callable[..., object], *arguments: Any) -> None:
+    """Call on the event loop from any thread; nothing once the loop is closed."""
+    try:
+        loop.call_soon_threadsafe(call, *arguments)
+    except RuntimeError:
+        logger.debug("the event loop is closed")

@@ -1,18 +1,32 @@
-"""Handlers of the session's life: initialize, settings, documents, watched files, shutdown."""
+"""Handlers of the session's life: initialize, settings, documents, files, folders, shutdown."""
 
 from __future__ import annotations
 
 import asyncio
+import logging
+from collections.abc import Awaitable, Iterable
+from pathlib import Path
+from typing import Any
 
 from lsprotocol import types
 
-from qcoder.lsp_server import convert
+from qcoder.lsp_server import convert, diagnostics
 from qcoder.lsp_server.documents import ProtocolWorkspace
 from qcoder.lsp_server.server import QcoderServer
+from qcoder.lsp_server.settings import FILE_NAME
+
+logger = logging.getLogger(__name__)
+
+CONFIGURATION_WAIT_S = 1.0
+"""How long the model waits for the client's settings: a client may never answer."""
+
+EVERY_FILE = types.FileOperationRegistrationOptions(
+    [types.FileOperationFilter(types.FileOperationPattern("**/*"), scheme="file")]
+)
 
 
 def register_lifecycle(server: QcoderServer) -> None:
-    """Initialize, settings, files, shutdown."""
+    """Initialize, settings, folders, shutdown."""
 
     @server.feature(types.INITIALIZE)
     def initialize(ls: QcoderServer, params: types.InitializeParams) -> None:
@@ -21,54 +35,39 @@ def register_lifecycle(server: QcoderServer) -> None:
         assert old is not None
         folders = params.workspace_folders or []
         ls.protocol._workspace = ProtocolWorkspace.replacing(old, folders)
-        uri = folders[0].uri if folders else params.root_uri
-        path = convert.path_of(uri) if uri else None
-        ls.session.root = path.resolve() if path is not None and path.is_dir() else None
-        options = params.initialization_options
-        ls.options = dict(options) if isinstance(options, dict) else {}
+        root = old.root_uri  # also made from the old rootPath
+        ls.roots = folders_of([f.uri for f in folders] or ([root] if root else []))
+        ls.options, ls.trusted = read_options(params.initialization_options)
 
     @server.feature(types.INITIALIZED)
     async def initialized(ls: QcoderServer, params: types.InitializedParams) -> None:
-        ls.read_settings()
         workspace = ls.client_capabilities.workspace
+        if workspace and workspace.configuration:
+            # Asked first, so that a model is not loaded only to be replaced.
+            await asyncio.wait([asyncio.ensure_future(pull(ls))], timeout=CONFIGURATION_WAIT_S)
         watched = workspace.did_change_watched_files if workspace else None
         by_client = bool(watched and watched.dynamic_registration)
-        ls.session.start(ls.session.root, ls.session.settings, watch=not by_client)
+        ls.session.start(ls.roots, ls.read_settings(), watch=not by_client)
         if by_client:
-            registration = types.Registration(
-                "qcoder-watch",
-                types.WORKSPACE_DID_CHANGE_WATCHED_FILES,
-                types.DidChangeWatchedFilesRegistrationOptions([types.FileSystemWatcher("**/*")]),
-            )
-            # Shielded: pygls raises when an answer comes for an await that was cancelled.
-            await asyncio.shield(
-                ls.client_register_capability_async(types.RegistrationParams([registration]))
-            )
-        if workspace and workspace.configuration:
-            await pull_settings(ls)
-
-    async def pull_settings(ls: QcoderServer) -> None:
-        item = types.ConfigurationItem(section="qcoder")
-        answer = await asyncio.shield(
-            ls.workspace_configuration_async(types.ConfigurationParams([item]))
-        )
-        if answer and isinstance(answer[0], dict):
-            ls.options = {**ls.options, **answer[0]}
-            ls.read_settings()
+            await asked(ls.client_register_capability_async(watch_every_file()))
 
     @server.feature(types.WORKSPACE_DID_CHANGE_CONFIGURATION)
     async def configured(ls: QcoderServer, params: types.DidChangeConfigurationParams) -> None:
         workspace = ls.client_capabilities.workspace
         if workspace and workspace.configuration:
-            await pull_settings(ls)
+            await pull(ls)
         elif isinstance(params.settings, dict):
-            ls.options = dict(params.settings.get("qcoder", params.settings))
-            ls.read_settings()
+            ls.options, _ = read_options(params.settings.get("qcoder", params.settings))
+            apply_settings(ls)
 
-    @server.feature(types.WORKSPACE_DID_CHANGE_WATCHED_FILES)
-    def watched(ls: QcoderServer, params: types.DidChangeWatchedFilesParams) -> None:
-        paths = {convert.path_of(change.uri) for change in params.changes}
-        ls.session.files_changed([p for p in paths if p is not None])
+    @server.feature(types.WORKSPACE_DID_CHANGE_WORKSPACE_FOLDERS)
+    def folders_changed(ls: QcoderServer, params: types.DidChangeWorkspaceFoldersParams) -> None:
+        added = folders_of(folder.uri for folder in params.event.added)
+        removed = folders_of(folder.uri for folder in params.event.removed)
+        ls.roots = [r for r in ls.roots if r not in removed]
+        ls.roots += [r for r in added if r not in ls.roots]
+        apply_settings(ls)
+        ls.session.change_folders(added, removed)
 
     @server.feature(types.SHUTDOWN)
     def shutdown(ls: QcoderServer, params: None = None) -> None:
@@ -76,26 +75,21 @@ def register_lifecycle(server: QcoderServer) -> None:
 
 
 def register_documents(server: QcoderServer) -> None:
-    """Document synchronization."""
+    """Document synchronization; `diagnostics.py` hears of the same events for its reviews."""
 
     @server.feature(types.TEXT_DOCUMENT_DID_OPEN)
     def opened(ls: QcoderServer, params: types.DidOpenTextDocumentParams) -> None:
         follow(ls, params.text_document.uri)
-        ls.review(params.text_document.uri, with_model=False)
+        diagnostics.review_opened(ls, params.text_document.uri)
 
     @server.feature(types.TEXT_DOCUMENT_DID_CHANGE)
     def changed(ls: QcoderServer, params: types.DidChangeTextDocumentParams) -> None:
         follow(ls, params.text_document.uri)
 
-    def follow(ls: QcoderServer, uri: str) -> None:
-        snapshot = ls.snapshot(uri)
-        if snapshot is not None:
-            ls.session.note_change(snapshot)
-
     @server.feature(types.TEXT_DOCUMENT_DID_SAVE)
     def saved(ls: QcoderServer, params: types.DidSaveTextDocumentParams) -> None:
         if ls.session.settings.review.on_save:
-            ls.review(params.text_document.uri, with_model=True)
+            diagnostics.review_again(ls, params.text_document.uri)
 
     @server.feature(types.TEXT_DOCUMENT_DID_CLOSE)
     def closed(ls: QcoderServer, params: types.DidCloseTextDocumentParams) -> None:
@@ -103,4 +97,92 @@ def register_documents(server: QcoderServer) -> None:
         path = convert.path_of(uri)
         if path is not None:
             ls.session.forget(uri, path)
-        ls.text_document_publish_diagnostics(types.PublishDiagnosticsParams(uri, []))
+        diagnostics.forget(ls, uri)
+
+
+def register_files(server: QcoderServer) -> None:
+    """What happens to files outside of their documents."""
+
+    @server.feature(types.WORKSPACE_DID_CHANGE_WATCHED_FILES)
+    def watched(ls: QcoderServer, params: types.DidChangeWatchedFilesParams) -> None:
+        files_changed(ls, (change.uri for change in params.changes))
+
+    @server.feature(types.WORKSPACE_DID_CREATE_FILES, EVERY_FILE)
+    def created(ls: QcoderServer, params: types.CreateFilesParams) -> None:
+        files_changed(ls, (file.uri for file in params.files))
+
+    @server.feature(types.WORKSPACE_DID_DELETE_FILES, EVERY_FILE)
+    def deleted(ls: QcoderServer, params: types.DeleteFilesParams) -> None:
+        files_changed(ls, (file.uri for file in params.files))
+
+    @server.feature(types.WORKSPACE_DID_RENAME_FILES, EVERY_FILE)
+    def renamed(ls: QcoderServer, params: types.RenameFilesParams) -> None:
+        files_changed(ls, (uri for f in params.files for uri in (f.old_uri, f.new_uri)))
+
+
+def follow(ls: QcoderServer, uri: str) -> None:
+    """Bring the session up to a document."""
+    snapshot, path = ls.snapshot(uri), convert.path_of(uri)
+    if snapshot is not None and path is not None:
+        ls.session.note_change(path, snapshot.document)
+
+
+def files_changed(ls: QcoderServer, uris: Iterable[str]) -> None:
+    """Files came, went or changed; each is looked at once, however often it is named."""
+    paths = [path for path in map(convert.path_of, dict.fromkeys(uris)) if path is not None]
+    ls.session.files_changed(paths)
+    if any(path.name == FILE_NAME for path in paths):
+        apply_settings(ls)
+
+
+def folders_of(uris: Iterable[str]) -> list[Path]:
+    """Real paths of the folders that exist."""
+    paths = (path for uri in uris if (path := convert.path_of(uri)) is not None)
+    return list(dict.fromkeys(path.resolve() for path in paths if path.is_dir()))
+
+
+def read_options(sent: Any) -> tuple[dict[str, Any], bool]:
+    """What a client sends as settings, and whether it says that the user trusts the workspace."""
+    options = dict(sent) if isinstance(sent, dict) else {}
+    return options, options.pop("trusted", None) is True
+
+
+def apply_settings(ls: QcoderServer) -> None:
+    """Read all settings again and let everything follow them."""
+    old, new = ls.session.settings, ls.read_settings()
+    ls.session.apply(new)
+    if (old.review, old.privacy) != (new.review, new.privacy):
+        diagnostics.review_all(ls)
+
+
+async def pull(ls: QcoderServer) -> None:
+    """Ask the client for its settings and apply them.
+
+    They take the place of all earlier ones, so that what a user removes has its default again. A
+    client that answers with nothing has its settings in the initialization options.
+    """
+    item = types.ConfigurationItem(section="qcoder")
+    answer = await asked(ls.workspace_configuration_async(types.ConfigurationParams([item])))
+    options = answer[0] if isinstance(answer, list | tuple) and answer else None
+    if isinstance(options, dict) and (options or ls.pulls_settings):
+        ls.pulls_settings = True
+        ls.options, _ = read_options(options)
+    apply_settings(ls)
+
+
+async def asked(answer: Awaitable[Any]) -> Any:
+    """Await a client's answer; None when it refuses."""
+    try:
+        # Shielded: pygls raises when an answer comes for an await that was cancelled.
+        return await asyncio.shield(answer)
+    except Exception as error:  # the client's boundary
+        logger.warning("the client refused a request: %s", type(error).__name__)
+        return None
+
+
+def watch_every_file() -> types.RegistrationParams:
+    """The registration for events of all files."""
+    options = types.DidChangeWatchedFilesRegistrationOptions([types.FileSystemWatcher("**/*")])
+    return types.RegistrationParams(
+        [types.Registration("qcoder-watch", types.WORKSPACE_DID_CHANGE_WATCHED_FILES, options)]
+    )

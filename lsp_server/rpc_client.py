@@ -20,6 +20,8 @@ from types import TracebackType
 from typing import Any
 
 Message = dict[str, Any]
+GONE: Message = {}
+"""What waiters get when the server's output has ended."""
 
 
 class ServerGone(Exception):  # noqa: N818 (an event, named as users meet it)
@@ -43,7 +45,8 @@ class Client:
         self._answers: dict[int, queue.Queue[Message]] = {}
         self._notes: queue.Queue[Message] = queue.Queue()
         self._lock = threading.Lock()
-        threading.Thread(target=self._read, daemon=True).start()
+        self._ended = False
+        threading.Thread(target=self._follow, daemon=True).start()
 
     def __enter__(self) -> Client:
         return self
@@ -104,6 +107,8 @@ class Client:
         number = next(self._ids)
         answer: queue.Queue[Message] = queue.Queue()
         self._answers[number] = answer
+        if self._ended:
+            answer.put(GONE)
         self._send({"jsonrpc": "2.0", "id": number, "method": method, "params": params})
         try:
             message = answer.get(timeout=timeout_s)
@@ -111,6 +116,8 @@ class Client:
             raise ServerGone(f"no answer to {method} within {timeout_s:.0f} s") from None
         finally:
             del self._answers[number]
+        if message is GONE:
+            raise ServerGone(f"{method}: the server process has ended")
         if "error" in message:
             raise ServerGone(f"{method}: {message['error'].get('message')}")
         return message.get("result")
@@ -127,6 +134,9 @@ class Client:
                 message = self._notes.get(timeout=left)
             except queue.Empty:
                 break
+            if message is GONE:
+                self._notes.put(GONE)
+                raise ServerGone("the server process has ended")
             if accept(message):
                 return message
         raise ServerGone(f"the expected notification did not come within {timeout_s:.0f} s")
@@ -140,6 +150,13 @@ class Client:
                 self.process.stdin.flush()
             except BrokenPipeError:
                 raise ServerGone("the server process has ended") from None
+
+    def _follow(self) -> None:
+        self._read()
+        self._ended = True
+        self._notes.put(GONE)
+        for answer in tuple(self._answers.values()):
+            answer.put(GONE)
 
     def _read(self) -> None:
         stream = self.process.stdout

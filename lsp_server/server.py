@@ -1,55 +1,39 @@
 """The language server object: a pygls server with a session, and what handlers share.
 
-The handlers themselves are registered by `lifecycle.py` and `requests.py`.
+The handlers themselves are registered by `lifecycle.py`, `diagnostics.py` and `requests.py`.
 """
 
 from __future__ import annotations
 
 import asyncio
 import dataclasses
+import itertools
 import logging
 import uuid
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 from lsprotocol import types
 from pygls.lsp.server import LanguageServer
-from pygls.protocol import LanguageServerProtocol
 
 from qcoder import __version__
-from qcoder.lsp_server import convert, jobs, protocol
-from qcoder.lsp_server.completion import complete
-from qcoder.lsp_server.documents import split_lines
+from qcoder.lsp_server import convert, protocol
+from qcoder.lsp_server.dispatch import QcoderProtocol
+from qcoder.lsp_server.documents import open_document
+from qcoder.lsp_server.jobs import post
 from qcoder.lsp_server.protocol import Status
-from qcoder.lsp_server.review import review_document
 from qcoder.lsp_server.session import Session
-from qcoder.lsp_server.settings import resolve_settings
-from qcoder.lsp_server.snapshot import Finding, Snapshot, Suggestion
-from qcoder.model.request import CancelToken, Priority
+from qcoder.lsp_server.settings import Settings, resolve_settings
+from qcoder.lsp_server.snapshot import Snapshot
 
 logger = logging.getLogger(__name__)
-
-INVALID_PARAMS = -32602
-
-
-class QcoderProtocol(LanguageServerProtocol):
-    """pygls' protocol, except that a request with malformed parameters gets an answer."""
-
-    def structure_message(self, data: dict[str, Any]) -> Any:
-        """Decode a message; answer what cannot be decoded with an error."""
-        try:
-            return super().structure_message(data)
-        except Exception as error:
-            if "id" in data and "method" in data:
-                message = f"{data['method']}: parameters do not fit the protocol"
-                failure = types.ResponseError(code=INVALID_PARAMS, message=message)
-                self._send_response(data["id"], None, failure)
-            logger.warning("message method=%s is malformed", data.get("method"))
-            raise error
 
 
 class QcoderServer(LanguageServer):
     """A pygls server with a session."""
+
+    protocol: QcoderProtocol
 
     def __init__(self, config: str | None = None) -> None:
         super().__init__(
@@ -58,108 +42,61 @@ class QcoderServer(LanguageServer):
             protocol_cls=QcoderProtocol,
             text_document_sync_kind=types.TextDocumentSyncKind.Incremental,
         )
-        self.config = config
-        self.options: dict[str, Any] = {}
+        self.config = Path(config) if config else None
+        self.options: Mapping[str, Any] = {}
+        self.pulls_settings = False
+        self.trusted = False
+        self.roots: list[Path] = []
         self.loop: asyncio.AbstractEventLoop | None = None
         self.session = Session(self.status, self.index_progress)
         self.indexing = IndexProgress(self)
         self.last_inline: dict[str, float] = {}
+        self.reviewed: dict[str, str] = {}
+        self.review_numbers = itertools.count(1)
+        self._told: frozenset[str] = frozenset()
 
     def status(self, status: Status) -> None:
         """Send `qcoder/status` from any thread."""
-        loop = self.loop
-        if loop is None or loop.is_closed():
-            return
-        payload = dataclasses.asdict(status)
-        loop.call_soon_threadsafe(self.protocol.notify, protocol.STATUS, payload)
+        if self.loop is not None:
+            post(self.loop, self.protocol.notify, protocol.STATUS, dataclasses.asdict(status))
 
     def index_progress(self, done: int, total: int) -> None:
         """Show how far indexing is, from any thread."""
-        loop = self.loop
-        if loop is not None and not loop.is_closed():
-            loop.call_soon_threadsafe(self.indexing.show, done, total)
+        if self.loop is not None:
+            post(self.loop, self.indexing.show, done, total)
+
+    def report_server_error(self, error: Exception, source: Any) -> None:
+        """What went wrong outside of a request: one log line, no window in the user's way."""
+        logger.error("protocol: %s", type(error).__name__)
+        logger.debug("protocol: %s", error)
 
     def snapshot(self, uri: str) -> Snapshot | None:
         """Snapshot of an open document; None for what is not open or not a file."""
-        document = self.workspace.text_documents.get(uri)
+        document = open_document(self.workspace, uri)
         path = convert.path_of(uri)
         if document is None or path is None:
             return None
-        return self.session.snapshot(uri, path, document.version or 0, document.source)
-
-    def lines(self, uri: str) -> list[str]:
-        """Lines of an open document, with their ends."""
-        return split_lines(self.workspace.text_documents[uri].source)
-
-    def read_settings(self) -> None:
-        """Merge all settings; problems are shown once, the rest counts."""
-        root = self.session.root
-        settings, problems = resolve_settings(
-            Path(self.config) if self.config else None, self.options, [root] if root else []
+        return self.session.snapshot(
+            uri, path, document.version or 0, document.source, document.language_id
         )
-        self.session.settings = settings
-        for problem in problems:
+
+    def rows(self, uri: str) -> Sequence[str] | None:
+        """Rows of an open document, with their ends; None for what is not open."""
+        document = open_document(self.workspace, uri)
+        return document.lines if document is not None else None
+
+    def read_settings(self) -> Settings:
+        """Merge all settings. Problems are shown when they are new, the rest counts."""
+        settings, problems = resolve_settings(self.config, self.options, self.roots, self.trusted)
+        fresh = [problem for problem in problems if problem not in self._told]
+        self._told = frozenset(problems)
+        for problem in fresh:
             logger.warning("settings: %s", problem)
-        if problems:
+        if fresh:
             self.window_show_message(
-                types.ShowMessageParams(types.MessageType.Warning, "qcoder: " + "; ".join(problems))
+                types.ShowMessageParams(types.MessageType.Warning, "qcoder: " + "; ".join(fresh))
             )
-
-    async def suggest(
-        self, uri: str, position: types.Position, key: str, invoked: bool
-    ) -> Suggestion | None:
-        """Run a completion job; a newer one with the same key supersedes it."""
-        snapshot, engine = self.snapshot(uri), self.session.engine
-        if snapshot is None or engine is None or not snapshot.settings.completion.enabled:
-            return None
-        codec = self.workspace.position_codec
-        line, column = convert.from_position(codec, self.lines(uri), position)
-
-        def work(token: CancelToken) -> Suggestion | None:
-            return complete(snapshot, line, column, engine, invoked=invoked, cancel=token)
-
-        result = await jobs.run(self.session.engine_thread, (key, uri), Priority.COMPLETION, work)
-        found: Suggestion | None = result
-        return found
-
-    def publish(self, snapshot: Snapshot, findings: list[Finding]) -> None:
-        """Push diagnostics of a snapshot if its document still has that version."""
-        uri = snapshot.document.uri
-        open_document = self.workspace.text_documents.get(uri)
-        if open_document is None or (open_document.version or 0) != snapshot.document.version:
-            return
-        codec, lines = self.workspace.position_codec, self.lines(uri)
-        self.text_document_publish_diagnostics(
-            types.PublishDiagnosticsParams(
-                uri,
-                [convert.to_diagnostic(codec, lines, f) for f in findings],
-                version=snapshot.document.version,
-            )
-        )
-
-    def review(self, uri: str, with_model: bool) -> None:
-        """Queue a review: rules in the background, then the model's hints when wanted."""
-        snapshot = self.snapshot(uri)
-        if snapshot is None or not snapshot.settings.review.enabled or self.loop is None:
-            return
-        loop, engine = self.loop, self.session.engine
-
-        def structural() -> None:
-            findings = review_document(snapshot, None)
-            loop.call_soon_threadsafe(self.publish, snapshot, findings)
-
-        self.session.later(structural)
-        if not (with_model and engine is not None and snapshot.settings.review.model_hints):
-            return
-
-        def hints(token: CancelToken) -> list[Finding]:
-            return review_document(snapshot, engine, None, token)
-
-        def done(findings: list[Finding] | None, error: BaseException | None) -> None:
-            if findings is not None:
-                loop.call_soon_threadsafe(self.publish, snapshot, findings)
-
-        self.session.engine_thread.submit(("review", uri), Priority.REVIEW, hints, done)
+        return settings
 
 
 class IndexProgress:
@@ -169,32 +106,40 @@ class IndexProgress:
         self._server = server
         self._token: str | None = None
         self._begun = False
+        self._done = False
 
     def show(self, done: int, total: int) -> None:
         """Begin with the first call, report, and end when all is done."""
         window = self._server.client_capabilities.window
         if not (window and window.work_done_progress):
             return
+        self._done = done >= total
         if self._token is None:
-            if done < total:
+            if not self._done:
                 self._token = str(uuid.uuid4())
-                self._begin = asyncio.ensure_future(self._start(self._token))
-            return
-        if not self._begun:
-            return
-        progress = self._server.work_done_progress
-        if done < total:
-            report = types.WorkDoneProgressReport(percentage=100 * done // total)
-            progress.report(self._token, report)
-        else:
-            progress.end(self._token, types.WorkDoneProgressEnd(message="done"))
-            self._token, self._begun = None, False
+                self._start = asyncio.ensure_future(self._begin(self._token))
+        elif self._begun:
+            self._report(self._token, done, total)
 
-    async def _start(self, token: str) -> None:
+    def _report(self, token: str, done: int, total: int) -> None:
         progress = self._server.work_done_progress
-        # Shielded: pygls raises when an answer comes for an await that was cancelled.
-        await asyncio.shield(progress.create_async(token))
+        if not self._done:
+            progress.report(token, types.WorkDoneProgressReport(percentage=100 * done // total))
+            return
+        progress.end(token, types.WorkDoneProgressEnd(message="done"))
+        progress.tokens.pop(token, None)
+        self._token, self._begun = None, False
+
+    async def _begin(self, token: str) -> None:
+        progress = self._server.work_done_progress
+        try:
+            # Shielded: pygls raises when an answer comes for an await that was cancelled.
+            await asyncio.shield(progress.create_async(token))
+        except Exception as error:  # a client that refuses gets no progress
+            logger.info("no progress shown: %s", type(error).__name__)
+            self._token = None
+            return
         progress.begin(token, types.WorkDoneProgressBegin("qcoder: indexing", percentage=0))
         self._begun = True
-        if self._server.session.index is not None:
-            self.show(1, 1)
+        if self._done:
+            self._report(token, 1, 1)

@@ -1,8 +1,8 @@
-"""The server's mutable state: index, engine, settings, copy tables; and snapshots of it.
+"""The server's mutable state: folders with their index, engine, settings, copy tables; snapshots.
 
-Two threads work for the session: the engine's (`jobs.EngineThread`) and one for everything that
-may take a moment and is not the model (indexing, tables, structural review). Handlers only take
-snapshots and queue work.
+Three threads work for the session: the engine's, one for the rules of a review and other quick looks
+at one document (both `jobs.EngineThread`), and one for indexing and tables, which may take long.
+Handlers only take snapshots and queue work.
 """
 
 from __future__ import annotations
@@ -12,7 +12,8 @@ import os
 import queue
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 from typing import cast
@@ -25,7 +26,7 @@ from qcoder.lsp_server.documents import normalized
 from qcoder.lsp_server.headless import file_table, workspace_table
 from qcoder.lsp_server.jobs import EngineThread
 from qcoder.lsp_server.protocol import Status
-from qcoder.lsp_server.settings import Settings
+from qcoder.lsp_server.settings import ModelSettings, Settings
 from qcoder.lsp_server.snapshot import Snapshot
 from qcoder.model.engine import Engine
 from qcoder.model.ngram import SuffixTable
@@ -41,6 +42,17 @@ PROGRESS_SECONDS = 0.2
 MAX_TABLE_CHARACTERS = 1_000_000
 
 
+@dataclass(slots=True, eq=False)
+class Folder:
+    """One workspace folder. The index is there from the start, and full once it was scanned."""
+
+    root: Path
+    index: Index | None = None
+    table: SuffixTable | None = None
+    watcher: Watcher | None = None
+    closed: bool = False
+
+
 class Session:
     """One client's session. `on_status` and `on_progress(done, total)` may come from any thread."""
 
@@ -50,89 +62,149 @@ class Session:
         on_progress: Callable[[int, int], None] = lambda done, total: None,
     ) -> None:
         self.settings = Settings()
-        self.root: Path | None = None
-        self.index: Index | None = None
+        self.folders: tuple[Folder, ...] = ()
         self.engine: Engine | None = None
         self.engine_thread = EngineThread()
+        self.rules_thread = EngineThread("qcoder-rules")
         self._on_status, self._on_progress = on_status, on_progress
+        self._watch = False
+        self._started = False
+        self._open: dict[str, tuple[Path, Document]] = {}
+        self._behind: set[str] = set()
         self._tables: dict[str, SuffixTable] = {}
-        self._workspace_table: SuffixTable | None = None
-        self._recent: list[str] = []
-        self._watcher: Watcher | None = None
+        self._recent: list[Path] = []
         self._work: queue.SimpleQueue[Callable[[], object] | None] = queue.SimpleQueue()
-        self._wanted: dict[str, Document] = {}
+        self._state = threading.RLock()
+        self._busy: dict[str, str] = {}
         self._failure = ""
         threading.Thread(target=self._background, name="qcoder-index", daemon=True).start()
 
-    def start(self, root: Path | None, settings: Settings, watch: bool) -> None:
-        """Load the model and index the workspace, each in its own thread."""
-        self.root, self.settings = root, settings
-        self._status("Busy", "loading the model", "loading")
-        self.engine_thread.submit("load", Priority.COMPLETION, self._load, self._loaded)
-        if root is not None:
-            self.later(lambda: self._index(root, watch))
+    def start(self, roots: Sequence[Path], settings: Settings, watch: bool) -> None:
+        """Load the model and index the folders, each in its own thread."""
+        self.settings, self._watch, self._started = settings, watch, True
+        self.restart_engine()
+        self.change_folders(roots, ())
 
     def stop(self) -> None:
         """End all threads soon; nothing waits for them."""
         self.engine_thread.stop()
+        self.rules_thread.stop()
+        for folder in self.folders:
+            self._close(folder)
         self._work.put(None)
-        if self._watcher is not None:
-            self._watcher.stop()
+
+    def apply(self, settings: Settings) -> None:
+        """Take new settings; the model and the indexes follow when theirs have changed."""
+        old, self.settings = self.settings, settings
+        if not self._started:
+            return
+        if settings.model != old.model:
+            self.restart_engine()
+        if settings.privacy != old.privacy:
+            self.change_folders([f.root for f in self.folders], [f.root for f in self.folders])
+        self._tell()
+
+    def change_folders(self, added: Sequence[Path], removed: Sequence[Path]) -> None:
+        """Index the folders that came, forget those that went."""
+        for folder in self.folders:
+            if folder.root in removed:
+                self._close(folder)
+        left = [f for f in self.folders if not f.closed]
+        known = {f.root for f in left}
+        fresh = [Folder(root) for root in dict.fromkeys(added) if root not in known]
+        # Longest first: of nested folders the inner one owns a file.
+        self.folders = tuple(sorted(left + fresh, key=lambda f: -len(f.root.parts)))
+        for folder in fresh:
+            self.later(partial(self._index, folder))
+
+    def restart_engine(self) -> None:
+        """Load the model with the present settings; one that is there goes first."""
+        self.engine = None
+        self._begin("loading", "loading the model")
+        load = partial(load_engine, self.settings.model)
+        self.engine_thread.submit("load", Priority.COMPLETION, load, self._loaded)
+
+    def reindex(self) -> None:
+        """Scan all folders again."""
+        for folder in self.folders:
+            self.later(partial(self._scan, folder))
 
     def later(self, work: Callable[[], object]) -> None:
         """Run in the background thread, in order."""
         self._work.put(work)
 
-    def relative(self, path: Path) -> str:
-        """Workspace-relative path with slashes; the bare name outside."""
-        if self.root is not None and path.is_relative_to(self.root):
-            return path.relative_to(self.root).as_posix()
-        return path.name
+    def locate(self, path: Path) -> tuple[Folder | None, str]:
+        """The folder that a file is in and its path there; (None, bare name) outside of all."""
+        for candidate in (path, path.resolve()):
+            for folder in self.folders:
+                if candidate.is_relative_to(folder.root):
+                    return folder, candidate.relative_to(folder.root).as_posix()
+        return None, path.name
 
-    def snapshot(self, uri: str, path: Path, version: int, text: str) -> Snapshot:
-        """Everything a task may read about one document, frozen."""
-        relative = self.relative(path)
-        tables = tuple(t for t in (self._tables.get(uri), self._workspace_table) if t is not None)
-        document = Document(uri, version, language_of(relative), normalized(text))
-        recent = tuple(p for p in self._recent if p != relative)
-        return Snapshot(document, relative, self.root, self.index, self.settings, tables, recent)
+    def snapshot(
+        self, uri: str, path: Path, version: int, text: str, language: str | None = None
+    ) -> Snapshot:
+        """Everything a task may read about one document, frozen.
 
-    def note_change(self, snapshot: Snapshot) -> None:
-        """Bring overlay and copy table up to the snapshot, off the keystroke path."""
-        uri = snapshot.document.uri
-        first = uri not in self._wanted
-        self._wanted[uri] = snapshot.document
-        if snapshot.path in self._recent:
-            self._recent.remove(snapshot.path)
-        self._recent.insert(0, snapshot.path)
-        del self._recent[MAX_RECENT:]
-        if first:
-            self.later(lambda: self._follow(uri, snapshot.path))
+        `language` is what the editor says; it counts where the file's name says nothing.
+        """
+        folder, relative = self.locate(path)
+        workspace = folder.table if folder else None
+        tables = tuple(t for t in (self._tables.get(uri), workspace) if t is not None)
+        root = folder.root if folder else None
+        by_name = language_of(relative)
+        recent = tuple(
+            p.relative_to(root).as_posix()
+            for p in self._recent
+            if root is not None and p != path and p.is_relative_to(root)
+        )
+        return Snapshot(
+            Document(
+                uri,
+                version,
+                by_name if by_name != "text" else language or by_name,
+                normalized(text),
+            ),
+            relative,
+            root,
+            folder.index if folder else None,
+            self.settings,
+            tables,
+            recent,
+        )
+
+    def note_change(self, path: Path, document: Document) -> None:
+        """Bring overlay and copy table up to a document, in the background."""
+        uri = document.uri
+        self._open[uri] = path, document
+        self._recent = [path, *(p for p in self._recent if p != path)][:MAX_RECENT]
+        if uri not in self._behind:
+            self._behind.add(uri)
+            self.later(partial(self._follow, uri))
 
     def forget(self, uri: str, path: Path) -> None:
         """A document was closed: the disk counts again."""
-        self._tables.pop(uri, None)
-        index, relative = self.index, self.relative(path)
-        if index is not None:
-            self.later(lambda: index.drop_overlay(relative))
+        self._open.pop(uri, None)
 
-    def files_changed(self, paths: list[Path]) -> None:
+        def drop() -> None:
+            self._tables.pop(uri, None)
+            folder, relative = self.locate(path)
+            if folder is not None and folder.index is not None:
+                folder.index.drop_overlay(relative)
+
+        self.later(drop)
+
+    def files_changed(self, paths: Sequence[Path]) -> None:
         """Files changed on disk."""
-        index = self.index
-        if index is not None:
-            for path in paths:
-                self.later(partial(index.update, self.relative(path)))
+        for path in paths:
+            folder, relative = self.locate(path)
+            if folder is not None:
+                self.later(partial(self._update, folder, relative))
 
-    def reindex(self) -> None:
-        """Scan the workspace again."""
-        root = self.root
-        if root is not None:
-            self.later(lambda: self._index(root, watch=False))
-
-    def restart_engine(self) -> None:
-        """Load the model again, with the present settings."""
-        self._status("Busy", "loading the model", "loading")
-        self.engine_thread.submit("load", Priority.COMPLETION, self._load, self._loaded)
+    def begin(self, reason: str, message: str) -> Callable[[], None]:
+        """Show the server busy until the returned function is called."""
+        self._begin(reason, message)
+        return partial(self._end, reason)
 
     def _background(self) -> None:
         while (work := self._work.get()) is not None:
@@ -142,84 +214,129 @@ class Session:
                 logger.error("background work failed: %s: %s", type(error).__name__, error)
                 logger.debug("background work failed", exc_info=True)
 
-    def _follow(self, uri: str, path: str) -> None:
-        document = self._wanted.pop(uri, None)
-        if document is None:
+    def _follow(self, uri: str) -> None:
+        self._behind.discard(uri)
+        path, document = self._open.get(uri, (None, None))
+        if path is None or document is None:
             return
-        if self.index is not None:
-            self.index.overlay(path, document)
+        folder, relative = self.locate(path)
+        if folder is not None and folder.index is not None:
+            folder.index.overlay(relative, document)
         if self.engine is not None and len(document.text) <= MAX_TABLE_CHARACTERS:
             self._tables[uri] = file_table(document.text, self.engine.tokenizer)
 
-    def _load(self, _: CancelToken) -> Engine:
-        script = os.environ.get(ENGINE_VARIABLE, "")
-        if script.startswith("fake:"):
-            from qcoder.model.fake import FakeEngine
-
-            return cast(Engine, FakeEngine([script.removeprefix("fake:")]))
-        wanted = self.settings.model
-        engine = Engine.load(
-            wanted.name,
-            wanted.device,
-            max_context=wanted.max_context or None,
-            threads=wanted.threads,
-        )
-        # The first generation pays for lazy set-up inside torch: better now than at a keystroke.
-        ids = tuple(engine.tokenizer.encode("def warm_up():\n    return"))
-        list(engine.generate(GenerationRequest(Prompt(ids), max_tokens=4)))
-        return engine
-
     def _loaded(self, engine: Engine | None, error: BaseException | None) -> None:
+        if engine is None and error is None:
+            return  # superseded by a newer load, or the server stops
         if engine is None:
-            self._failure = str(error) if error else "cancelled"
-            self._status("Error", f"model not loaded: {self._failure}", "model")
+            self._failure = f"model not loaded: {error}"
+        else:
+            self.engine, self._failure = engine, ""
+            logger.info("model name=%s loaded", engine.info.name)
+            for uri in tuple(self._open):
+                self.later(partial(self._follow, uri))
+            for folder in self.folders:
+                self.later(partial(self._build_table, folder))
+        # After the tables: "ready" means that nothing more will make the first answers better.
+        self.later(partial(self._end, "loading"))
+
+    def _build_table(self, folder: Folder) -> None:
+        if folder.index is not None and self.engine is not None and not folder.closed:
+            folder.table = workspace_table(folder.index, self.engine.tokenizer)
+
+    def _index(self, folder: Folder) -> None:
+        if folder.closed:
             return
-        self.engine, self._failure = engine, ""
-        logger.info("model name=%s loaded", engine.info.name)
-        self.later(self._build_table)
-        self.later(self._idle)
+        folder.index = Index.open(folder.root, exclude=self.settings.privacy.exclude)
+        for uri in tuple(self._open):
+            self._follow(uri)
+        if self._watch:
+            folder.watcher = Watcher(folder.root, partial(self._disk_changed, folder))
+            folder.watcher.start()
+            if folder.closed:  # meanwhile
+                folder.watcher.stop()
+        self._scan(folder)
 
-    def _idle(self) -> None:
-        if self.engine is not None:
-            self._status("Normal", "ready", "")
-
-    def _build_table(self) -> None:
-        if self.index is not None and self.engine is not None:
-            self._workspace_table = workspace_table(self.index, self.engine.tokenizer)
-
-    def _index(self, root: Path, watch: bool) -> None:
-        index = Index.open(root, exclude=self.settings.privacy.exclude)
-
-        last = 0.0
+    def _scan(self, folder: Folder) -> None:
+        index, last = folder.index, 0.0
+        if index is None or folder.closed:
+            return
 
         def progress(done: int, total: int) -> None:
             nonlocal last
             now = time.monotonic()
             if done == total or now - last >= PROGRESS_SECONDS:
                 last = now
-                self._status("Busy", f"indexing {done}/{total}", "indexing")
+                self._begin("indexing", f"indexing {done}/{total}")
                 self._on_progress(done, total)
 
-        report = index.refresh(progress=progress)
-        self._on_progress(1, 1)
-        index.save()
-        self.index = index
-        logger.info("index root=%s files=%d", root, report.files)
-        self._build_table()
-        if watch and self._watcher is None:
-            self._watcher = Watcher(root, self._disk_changed)
-            self._watcher.start()
-        self._idle()
+        self._begin("indexing", "indexing")
+        try:
+            index.refresh(progress=progress, stop=lambda: folder.closed)
+            index.save()
+            self._build_table(folder)
+        finally:
+            self._on_progress(1, 1)
+            self._end("indexing")
 
-    def _disk_changed(self, paths: frozenset[str] | None) -> None:
-        index = self.index
-        if index is None:
-            return
+    def _close(self, folder: Folder) -> None:
+        folder.closed = True
+        if folder.watcher is not None:
+            self.later(folder.watcher.stop)  # waits for the watcher's threads
+
+    def _update(self, folder: Folder, relative: str) -> None:
+        if folder.index is not None and not folder.closed:
+            folder.index.update(relative)
+
+    def _disk_changed(self, folder: Folder, paths: frozenset[str] | None) -> None:
         if paths is None:
-            self.later(index.refresh)
+            self.later(partial(self._scan, folder))
             return
         for path in paths:
-            self.later(partial(index.update, path))
+            self.later(partial(self._update, folder, path))
 
-    def _status(self, kind: str, message: str, reason: str) -> None:
-        self._on_status(Status(kind, message, reason))  # type: ignore[arg-type]
+    def _begin(self, reason: str, message: str) -> None:
+        with self._state:
+            self._busy[reason] = message
+            self._tell()
+
+    def _end(self, reason: str) -> None:
+        with self._state:
+            self._busy.pop(reason, None)
+            self._tell()
+
+    def _tell(self) -> None:
+        """Send the status that follows from what is going on; so it always comes back to idle."""
+        with self._state:
+            self._on_status(self.status())
+
+    def status(self) -> Status:
+        """What the server is doing now."""
+        with self._state:
+            if self._busy:
+                reason, message = next(reversed(self._busy.items()))
+                return Status("Busy", message, reason)
+            if self._failure:
+                return Status("Error", self._failure, "model")
+            if not self.settings.completion.enabled:
+                return Status("Inactive", "completion is switched off", "disabled")
+            return Status("Normal", "ready", "")
+
+
+def load_engine(wanted: ModelSettings, _: CancelToken) -> Engine:
+    """The engine of the settings, warmed up; raises `CheckpointError`."""
+    script = os.environ.get(ENGINE_VARIABLE, "")
+    if script.startswith("fake:"):
+        from qcoder.model.fake import FakeEngine
+
+        return cast(Engine, FakeEngine([script.removeprefix("fake:")]))
+    engine = Engine.load(
+        wanted.name,
+        wanted.device,
+        max_context=wanted.max_context or None,
+        threads=wanted.threads,
+    )
+    # The first generation pays for lazy set-up inside torch: better now than at a keystroke.
+    ids = tuple(engine.tokenizer.encode("def warm_up():\n    return"))
+    list(engine.generate(GenerationRequest(Prompt(ids), max_tokens=4)))
+    return engine

@@ -4,7 +4,7 @@ from typing import Any
 
 import pytest
 
-from qcoder.lsp_server.jobs import EngineThread, run
+from qcoder.lsp_server.jobs import EngineThread, attempt, run
 from qcoder.model.request import CancelToken, Priority
 
 TIMEOUT_S = 10
@@ -113,3 +113,72 @@ def test_cancelling_the_await_cancels_the_job(thread: EngineThread) -> None:
         assert await run(thread, "b", Priority.COMPLETION, lambda _: "next") == "next"
 
     asyncio.run(scenario())
+
+
+def test_a_superseded_job_in_the_queue_is_answered_before_its_turn(thread: EngineThread) -> None:
+    answers, blocker = Answers(), Gate("blocker")
+    thread.submit("x", Priority.COMPLETION, blocker, answers.to("blocker"))
+    assert blocker.started.wait(TIMEOUT_S)
+    for name in ("first", "second"):
+        thread.submit("a", Priority.COMPLETION, lambda _: 1, answers.to(name))
+    assert answers.all == [("first", None, None)]
+    blocker.open.set()
+    assert answers.wait(3)[1:] == [("blocker", "blocker", None), ("second", 1, None)]
+
+
+def test_cancelling_a_key_answers_and_ends_its_job(thread: EngineThread) -> None:
+    answers, gate = Answers(), Gate("never")
+    thread.submit("a", Priority.COMPLETION, gate, answers.to("a"))
+    assert gate.started.wait(TIMEOUT_S)
+    thread.cancel("a")
+    thread.cancel("a")
+    assert answers.all == [("a", None, None)]
+    thread.submit("b", Priority.BACKGROUND, lambda _: 2, answers.to("b"))
+    assert answers.wait(2)[1] == ("b", 2, None)
+
+
+def test_a_preempted_job_that_was_cancelled_does_not_run_again(thread: EngineThread) -> None:
+    answers, review, completion = Answers(), Gate("review"), Gate("completion")
+    cancel = thread.submit("review", Priority.REVIEW, review, answers.to("review"))
+    assert review.started.wait(TIMEOUT_S)
+    thread.submit("c", Priority.COMPLETION, completion, answers.to("completion"))
+    assert completion.started.wait(TIMEOUT_S)
+    cancel()
+    completion.open.set()
+    thread.submit("last", Priority.BACKGROUND, lambda _: 3, answers.to("last"))
+    assert [name for name, _, _ in answers.wait(3)] == ["review", "completion", "last"]
+    assert review.runs == 1
+
+
+def test_a_failing_answer_does_not_end_the_thread(thread: EngineThread) -> None:
+    def fail(result: Any, error: BaseException | None) -> None:
+        raise RuntimeError("listener is gone")
+
+    answers = Answers()
+    thread.submit("a", Priority.COMPLETION, lambda _: 1, fail)
+    thread.submit("b", Priority.COMPLETION, lambda _: 2, answers.to("b"))
+    assert answers.wait(1) == [("b", 2, None)]
+
+
+def test_stopping_answers_what_is_left(thread: EngineThread) -> None:
+    answers, gate = Answers(), Gate("never")
+    thread.submit("a", Priority.COMPLETION, gate, answers.to("a"))
+    assert gate.started.wait(TIMEOUT_S)
+    thread.submit("b", Priority.REVIEW, lambda _: 2, answers.to("b"))
+    thread.stop()
+    assert answers.wait(2) == [("a", None, None), ("b", None, None)]
+
+
+def test_what_comes_after_the_stop_is_answered_too(thread: EngineThread) -> None:
+    answers = Answers()
+    thread.stop()
+    thread.submit("late", Priority.COMPLETION, lambda _: 1, answers.to("late"))
+    assert answers.all == [("late", None, None)]
+
+
+def test_attempted_work_that_fails_gives_none(thread: EngineThread) -> None:
+    def fail(_: CancelToken) -> int:
+        raise ValueError("broken")
+
+    assert asyncio.run(attempt(thread, "a", Priority.EDIT, fail)) is None
+    assert asyncio.run(attempt(thread, "a", Priority.EDIT, lambda _: 3)) == 3
