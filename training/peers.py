@@ -20,7 +20,6 @@ same tokenizer as the network, so all figures compare.
 
 from __future__ import annotations
 
-import json
 import random
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
@@ -31,6 +30,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from qcoder.model.ngram import MAX_LENGTH, LocalHistory, SuffixTable, distribution
+from qcoder.training.corpus_rows import draw, language_file
 
 Probabilities = NDArray[np.float64]
 Ids = NDArray[np.integer[Any]]
@@ -40,6 +40,9 @@ CACHE_CONTEXT = 8
 
 TRAINED_CONTEXT = 4
 """Longest context of the trained model: a 5-gram."""
+
+MAX_TRAINED_CHARACTERS = 60_000
+"""Of one file of the corpus, as in training."""
 
 INTERPOLATION = 0.5
 COPY_FLOOR = 0.05
@@ -118,25 +121,19 @@ def trained_counts(
 
     None when the corpus has no text of the language.
     """
-    path = corpus / f"{language}.jsonl"
-    size = path.stat().st_size if path.is_file() else 0
-    if not size:
+    path = language_file(corpus, language)
+    if path is None:
         return None
-    rng = random.Random(seed)
-    left, files, seen = int(min(megabytes * 1e6, size / 2)), [], set()
-    with path.open("rb") as lines:
-        while left > 0:
-            # A random place and then the next line: files count in proportion to their length.
-            lines.seek(rng.randrange(size))
-            lines.readline()
-            at = lines.tell()
-            row = lines.readline()
-            if not row or at in seen:
-                left -= 1000
-                continue
-            seen.add(at)
-            text = json.loads(row)["text"][:60_000]
-            left -= len(text)
+    # Not more than half of a small file: rows come at random, and each counts once.
+    left = int(min(megabytes * 1e6, path.stat().st_size / 2))
+    files, seen = [], set()
+    for row in draw(path, random.Random(seed)):
+        if left <= 0:
+            break
+        text = row.text[:MAX_TRAINED_CHARACTERS]
+        left -= len(text)
+        if row.at not in seen:
+            seen.add(row.at)
             files.append(encode(text))
     return CountTable.build(files, TRAINED_CONTEXT)
 
