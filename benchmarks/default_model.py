@@ -62,10 +62,10 @@ from qcoder.training.left_to_right import (
     NESTED,
     TRAINED,
     Predicted,
-    Workspaces,
     figures,
     network_figures,
     predict_file,
+    surroundings,
 )
 from qcoder.training.peers import CountTable, trained_counts
 
@@ -115,7 +115,7 @@ def left_to_right(
     mixture = Mixture.load_for(engine.info)
     if mixture is None:
         notes.append("the model ships no mixture: network and peers only")
-    workspaces = Workspaces(engine, held_out)
+    encode = lru_cache(maxsize=4096)(engine.tokenizer.encode)
     results: dict[str, float] = {}
     for language in held_out.languages:
         trained = trained_peer(engine, language, args, notes)
@@ -125,7 +125,8 @@ def left_to_right(
         for file in sample(own, args.seed):
             if args.tokens and tokens >= args.tokens:
                 break
-            done.append(predict_file(engine, mixture, file, workspaces, trained))
+            around = surroundings(held_out, file, encode)
+            done.append(predict_file(engine, mixture, file, around, trained))
             tokens += len(done[-1].starts)
             progress(f"left to right: {file.repository}/{file.path}: {tokens} tokens")
         results |= {f"{language}_files": len(done), f"{language}_tokens": tokens}

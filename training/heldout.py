@@ -21,6 +21,7 @@ from pathlib import Path
 
 from platformdirs import user_cache_dir
 
+from qcoder.context.imports import path_distance
 from qcoder.context.languages import language_of
 
 SKIPPED_FOLDERS = frozenset(
@@ -108,8 +109,14 @@ class HeldOut:
         return tuple(dict.fromkeys(file.language for file in self.scored))
 
     def others(self, file: SourceFile) -> list[SourceFile]:
-        """The rest of a file's workspace."""
-        return [other for other in self.workspaces[file.repository] if other.path != file.path]
+        """The rest of a file's workspace, its own language and the nearest folders first."""
+
+        def distance(other: SourceFile) -> tuple[bool, int, str]:
+            far = path_distance(other.path, file.path)
+            return other.language != file.language, far, other.path
+
+        files = [other for other in self.workspaces[file.repository] if other.path != file.path]
+        return sorted(files, key=distance)
 
 
 def development(cache: Path | None = None) -> HeldOut:

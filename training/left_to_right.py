@@ -10,7 +10,6 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
-from functools import lru_cache
 
 import numpy as np
 from numpy.typing import NDArray
@@ -30,8 +29,12 @@ from qcoder.training.traces import network_logprobs
 
 NETWORK, MIXTURE, COPY, NESTED, TRAINED = "network", "mixture", "copy", "nested", "trained"
 Indices = NDArray[np.int64]
+Encode = Callable[[str], list[int]]
 MAX_CHARACTERS = 12_000
 """More of one file would only repeat its habits."""
+
+WORKSPACE_TOKENS = 400_000
+"""As many as the server's copy table of a workspace."""
 
 MAX_WINDOW = 1024
 """Tokens that the network sees at once."""
@@ -88,38 +91,55 @@ class Predicted:
     right: dict[str, NDArray[np.bool_]]
 
 
-class Workspaces:
-    """What the predictors may know of a file's repository; tokens are kept, tables are not."""
+@dataclass(frozen=True, slots=True, eq=False)
+class Surroundings:
+    """What the predictors may know of the rest of a file's repository, in tokens.
 
-    def __init__(self, engine: Engine, held_out: HeldOut) -> None:
-        self._held_out = held_out
-        self.encode: Callable[[str], list[int]] = lru_cache(maxsize=4096)(engine.tokenizer.encode)
+    `workspace` are the other files, nearest first, as many as the server remembers; `folder` are
+    those of them in the file's own folder.
+    """
 
-    def suffix_table(self, file: SourceFile) -> SuffixTable | None:
-        """The copy model's table of the other files."""
-        ids = [i for other in self._held_out.others(file) for i in self.encode(other.text)]
+    workspace: list[list[int]]
+    folder: list[list[int]]
+
+    def suffix_table(self) -> SuffixTable | None:
+        """The copy model's table."""
+        ids = [token for file in self.workspace for token in file]
         return SuffixTable.build(ids) if len(ids) > 1 else None
 
-    def count_tables(self, file: SourceFile) -> list[CountTable]:
+    def count_tables(self) -> list[CountTable]:
         """The nested cache's levels around the file: workspace, then folder."""
-        others = self._held_out.others(file)
-        folder = file.path.rpartition("/")[0]
-        near = [other for other in others if other.path.rpartition("/")[0] == folder]
-        return [CountTable.build(self.encode(o.text) for o in part) for part in (others, near)]
+        return [CountTable.build(self.workspace), CountTable.build(self.folder)]
+
+
+def surroundings(held_out: HeldOut, file: SourceFile, encode: Encode) -> Surroundings:
+    """The workspace of one file, up to `WORKSPACE_TOKENS`."""
+    workspace: list[list[int]] = []
+    near: list[list[int]] = []
+    left = WORKSPACE_TOKENS
+    folder = file.path.rpartition("/")[0]
+    for other in held_out.others(file):
+        if left <= 0:
+            break
+        ids = encode(other.text)[:left]
+        left -= len(ids)
+        workspace.append(ids)
+        if other.path.rpartition("/")[0] == folder:
+            near.append(ids)
+    return Surroundings(workspace, near)
 
 
 def predict_file(
     engine: Engine,
     mixture: Mixture | None,
     file: SourceFile,
-    workspaces: Workspaces,
+    around: Surroundings,
     trained: CountTable | None = None,
 ) -> Predicted:
     """Go through one file with the network, the mixture and the peers that can be had."""
     header, body, logprobs = network_steps(engine, file)
     vocab = logprobs.shape[1]
-    table = workspaces.suffix_table(file)
-    levels = workspaces.count_tables(file)
+    table, levels = around.suffix_table(), around.count_tables()
     predictors: dict[str, Predictor] = {
         NETWORK: Replay(logprobs),
         COPY: CopyModel(vocab, table, header),

@@ -52,6 +52,17 @@ def test_list_names_repository_and_file(tmp_path: Path) -> None:
     assert any("one/missing.py" in note for note in held_out.notes)
 
 
+def test_nearest_files_of_the_same_language_come_first(tmp_path: Path) -> None:
+    for path in ("a/b/open.py", "a/b/near.py", "a/far.py", "a/b/other.go", "c/d/e.py"):
+        write(tmp_path, f"one/{path}")
+    names = tmp_path / "files.txt"
+    names.write_text("one/a/b/open.py\n")
+    held_out = listed(tmp_path, names)
+    assert [f.path for f in held_out.others(held_out.scored[0])] == [
+        "a/b/near.py", "a/far.py", "c/d/e.py", "a/b/other.go",
+    ]  # fmt: skip
+
+
 def test_list_without_any_source_says_so(tmp_path: Path) -> None:
     names = tmp_path / "files.txt"
     names.write_text("one/missing.py\n")

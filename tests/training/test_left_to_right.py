@@ -1,9 +1,19 @@
 """Figures of teacher-forced prediction."""
 
+from pathlib import Path
+
 import numpy as np
 import pytest
 
-from qcoder.training.left_to_right import Predicted, figures, follow, head, line_masks
+from qcoder.training.heldout import HeldOut, SourceFile
+from qcoder.training.left_to_right import (
+    Predicted,
+    figures,
+    follow,
+    head,
+    line_masks,
+    surroundings,
+)
 from qcoder.training.peers import Probabilities
 
 
@@ -53,6 +63,20 @@ def test_figures_count_tokens_bits_and_lines() -> None:
     assert values["bits_per_byte"] == pytest.approx(12 / 8)
     assert values["whole_line_exact"] == 0.5
     assert values["rest_of_line_exact"] == 1.0
+
+
+def test_all_predictors_see_the_same_workspace(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("qcoder.training.left_to_right.WORKSPACE_TOKENS", 9)
+    paths = ("p/a.py", "p/b.py", "q/c.py", "r/d.py")
+    files = tuple(SourceFile("one", Path("/x"), path, "python", path) for path in paths)
+    held_out = HeldOut(files[:1], {"one": files}, ())
+    around = surroundings(held_out, files[0], lambda text: list(text.encode()))
+    assert [bytes(ids).decode() for ids in around.workspace] == ["p/b.py", "q/c"]
+    assert [bytes(ids).decode() for ids in around.folder] == ["p/b.py"]
+    table = around.suffix_table()
+    assert table is not None
+    assert table.ids.tolist() == list(b"p/b.pyq/c")
+    assert [len(counts.ids[0]) for counts in around.count_tables()] == [9, 6]
 
 
 def test_head_ends_with_a_line(monkeypatch: pytest.MonkeyPatch) -> None:
