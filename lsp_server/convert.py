@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import re
 from collections.abc import Sequence
 from dataclasses import replace
@@ -29,7 +30,11 @@ def path_of(uri: str) -> Path | None:
     if uri.startswith("untitled:"):
         return Path(uri.removeprefix("untitled:").rpartition("/")[2] or "untitled")
     found = uris.to_fs_path(uri) if uri.startswith("file:") else None
-    return Path(found) if found and "\0" not in found else None
+    try:
+        usable = bool(found) and b"\0" not in os.fsencode(found or "")
+    except UnicodeEncodeError:
+        return None
+    return Path(found) if found and usable else None
 
 
 def to_position(

@@ -30,7 +30,14 @@ class QcoderProtocol(LanguageServerProtocol):
         return data
 
     def handle_message(self, message: Any) -> None:
-        """Check, decode and handle one message."""
+        """Check, decode and handle one message; never raises."""
+        try:
+            self._take(message)
+        except Exception as error:  # the boundary of the reading loop
+            logger.error("a message failed: %s: %s", type(error).__name__, error)
+            logger.debug("a message failed", exc_info=True)
+
+    def _take(self, message: Any) -> None:
         if not isinstance(message, dict) or message.get("jsonrpc") != self.VERSION:
             self.refuse(None, Codes.InvalidRequest, "not a JSON-RPC 2.0 message")
         elif "method" not in message:
@@ -45,8 +52,10 @@ class QcoderProtocol(LanguageServerProtocol):
     def refuse(self, number: Any, code: Codes, why: str) -> None:
         """Answer with an error; an id that is none is answered as null."""
         logger.warning("message refused: %s", why)
-        error = types.ResponseError(code=code.value, message=why)
-        self._send_response(number if is_id(number) else None, None, error)  # type: ignore[arg-type]
+        # As plain data: pygls leaves an id of null out.
+        answer = number if is_id(number) else None
+        error = {"code": code.value, "message": why}
+        self._send_data({"jsonrpc": self.VERSION, "id": answer, "error": error})
 
     @property
     def is_shut_down(self) -> bool:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections.abc import Awaitable, Iterable
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +13,8 @@ from lsprotocol import types
 
 from qcoder.lsp_server import convert, diagnostics
 from qcoder.lsp_server.documents import ProtocolWorkspace
+from qcoder.lsp_server.jobs import post
+from qcoder.lsp_server.lsp_cli import follow_client
 from qcoder.lsp_server.server import QcoderServer
 from qcoder.lsp_server.settings import FILE_NAME
 
@@ -38,6 +41,9 @@ def register_lifecycle(server: QcoderServer) -> None:
         root = old.root_uri  # also made from the old rootPath
         ls.roots = folders_of([f.uri for f in folders] or ([root] if root else []))
         ls.options, ls.trusted = read_options(params.initialization_options)
+        ls.session.on_settings_file = partial(post, ls.loop, apply_settings, ls)
+        if params.process_id is not None and params.process_id > 0:
+            follow_client(params.process_id)
 
     @server.feature(types.INITIALIZED)
     async def initialized(ls: QcoderServer, params: types.InitializedParams) -> None:

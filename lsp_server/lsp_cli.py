@@ -10,9 +10,15 @@ import sys
 import threading
 import time
 from collections.abc import Sequence
+from typing import TYPE_CHECKING, BinaryIO, cast
 
 from qcoder import __version__
+from qcoder.lsp_server.framing import FrameReader
 
+if TYPE_CHECKING:
+    from qcoder.lsp_server.server import QcoderServer
+
+CLIENT_POLL_S = 1.0
 LEVELS = ("debug", "info", "warning", "error")
 
 
@@ -37,29 +43,39 @@ def main(arguments: Sequence[str] | None = None) -> int:
     args = build_parser().parse_args(arguments)
     set_up_logging(args.log_file, args.log_level)
     if args.client:
-        threading.Thread(target=follow_client, args=(args.client,), daemon=True).start()
+        follow_client(args.client)
     from qcoder.lsp_server.requests import make_server  # after --version: costs pygls
 
     server = make_server(args.config)
     try:
-        if args.tcp:
-            host, _, port = args.tcp.rpartition(":")
-            server.start_tcp(host or "127.0.0.1", int(port))
-        elif args.pipe or args.socket:
-            with connected(args.pipe, args.socket) as peer:
-                server.start_io(peer.makefile("rb"), peer.makefile("wb"))
-        else:
-            # The protocol keeps the real stdout; stray prints go to stderr.
-            protocol_out = os.fdopen(os.dup(1), "wb")
-            os.dup2(2, 1)
-            sys.stdout = sys.stderr
-            server.start_io(sys.stdin.buffer, protocol_out)
+        serve(server, args)
+    except SystemExit:
+        pass  # how pygls ends on a socket
     except (OSError, ValueError) as error:
         sys.stderr.write(f"qcoder-lsp: cannot serve: {error}\n")
         return 2
     finally:
         server.session.stop()
-    return 0
+    logging.shutdown()
+    # The engine's thread may be inside a kernel, where the interpreter's own end would abort.
+    os._exit(0 if server.protocol.is_shut_down else 1)
+
+
+def serve(server: QcoderServer, args: argparse.Namespace) -> None:
+    """Talk to one client over the chosen transport until either side ends it."""
+    if args.tcp:
+        host, _, port = args.tcp.rpartition(":")
+        server.start_tcp(host or "127.0.0.1", int(port))
+    elif args.pipe or args.socket:
+        with connected(args.pipe, args.socket) as peer:
+            reader = FrameReader(peer.makefile("rb"))
+            server.start_io(cast(BinaryIO, reader), peer.makefile("wb"))
+    else:
+        # The protocol keeps the real stdout; stray prints go to stderr.
+        protocol_out = os.fdopen(os.dup(1), "wb")
+        os.dup2(2, 1)
+        sys.stdout = sys.stderr
+        server.start_io(cast(BinaryIO, FrameReader(sys.stdin.buffer)), protocol_out)
 
 
 def set_up_logging(log_file: str | None, level: str) -> None:
@@ -84,15 +100,30 @@ def connected(path: str | None, port: int | None) -> socket.socket:
 
 
 def follow_client(process_id: int) -> None:
-    """End this process when the client's is gone."""
-    while True:
-        try:
-            os.kill(process_id, 0)
-        except ProcessLookupError:
-            os._exit(0)
-        except PermissionError:
-            return
-        time.sleep(3)
+    """End this process when the client's is gone.
+
+    A client in another container has an id that means nothing here: one that is not there at the
+    beginning is not followed.
+    """
+    if is_running(process_id):
+        threading.Thread(target=_await_end, args=(process_id,), daemon=True).start()
+
+
+def _await_end(process_id: int) -> None:
+    while is_running(process_id):
+        time.sleep(CLIENT_POLL_S)
+    os._exit(1)
+
+
+def is_running(process_id: int) -> bool:
+    """Whether a process with this id is there."""
+    try:
+        os.kill(process_id, 0)
+    except (ProcessLookupError, OverflowError):
+        return False
+    except PermissionError:
+        pass
+    return True
 
 
 if __name__ == "__main__":

@@ -17,7 +17,9 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 from types import TracebackType
-from typing import Any
+from typing import Any, BinaryIO, cast
+
+from qcoder.lsp_server.framing import next_length
 
 Message = dict[str, Any]
 GONE: Message = {}
@@ -159,16 +161,8 @@ class Client:
             answer.put(GONE)
 
     def _read(self) -> None:
-        stream = self.process.stdout
-        assert stream is not None
-        while True:
-            length = 0
-            while (line := stream.readline().strip()) or not length:
-                if not line and not length:
-                    return
-                name, _, value = line.partition(b":")
-                if name.lower() == b"content-length":
-                    length = int(value)
+        stream = cast(BinaryIO, self.process.stdout)
+        while (length := next_length(stream)) is not None:
             message: Message = json.loads(stream.read(length))
             if "method" in message and "id" in message:
                 asked = message["method"] == "workspace/configuration"

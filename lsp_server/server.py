@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from lsprotocol import types
+from pygls.exceptions import JsonRpcException
 from pygls.lsp.server import LanguageServer
 
 from qcoder import __version__
@@ -69,6 +70,8 @@ class QcoderServer(LanguageServer):
         """What went wrong outside of a request: one log line, no window in the user's way."""
         logger.error("protocol: %s", type(error).__name__)
         logger.debug("protocol: %s", error)
+        if source is JsonRpcException:  # from the reading loop: a body that is no JSON
+            self.protocol.refuse(None, types.ErrorCodes.ParseError, "not valid JSON")
 
     def snapshot(self, uri: str) -> Snapshot | None:
         """Snapshot of an open document; None for what is not open or not a file."""

@@ -26,7 +26,7 @@ from qcoder.lsp_server.documents import normalized
 from qcoder.lsp_server.headless import file_table, workspace_table
 from qcoder.lsp_server.jobs import EngineThread
 from qcoder.lsp_server.protocol import Status
-from qcoder.lsp_server.settings import ModelSettings, Settings
+from qcoder.lsp_server.settings import FILE_NAME, ModelSettings, Settings
 from qcoder.lsp_server.snapshot import Snapshot
 from qcoder.model.engine import Engine
 from qcoder.model.ngram import SuffixTable
@@ -66,6 +66,7 @@ class Session:
         self.engine: Engine | None = None
         self.engine_thread = EngineThread()
         self.rules_thread = EngineThread("qcoder-rules")
+        self.on_settings_file: Callable[[], None] = lambda: None
         self._on_status, self._on_progress = on_status, on_progress
         self._watch = False
         self._started = False
@@ -289,6 +290,8 @@ class Session:
             folder.index.update(relative)
 
     def _disk_changed(self, folder: Folder, paths: frozenset[str] | None) -> None:
+        if paths is None or FILE_NAME in paths:
+            self.on_settings_file()
         if paths is None:
             self.later(partial(self._scan, folder))
             return
