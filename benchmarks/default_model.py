@@ -162,7 +162,7 @@ def trained_peer(
     if counts is None:
         notes.append(f"{language}: {args.corpus} has no text for a trained 5-gram")
     else:
-        notes.append(f"{language}: 5-gram trained on {len(counts.ids[0])} tokens")
+        notes.append(f"{language}: 5-gram trained on {counts.num_tokens} tokens")
     return counts
 
 

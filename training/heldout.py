@@ -153,6 +153,7 @@ def listed(root: Path, list_file: Path) -> HeldOut:
         lines = list_file.read_text(encoding="utf-8").splitlines()
     except OSError as error:
         raise HeldOutError(f"{list_file}: cannot be read ({error.strerror})") from None
+    root = root.resolve()
     names = list(dict.fromkeys(line.strip() for line in lines if line.strip()))
     by_repository: dict[str, list[str]] = {}
     for name in names:

@@ -21,6 +21,7 @@ same tokenizer as the network, so all figures compare.
 from __future__ import annotations
 
 import random
+from collections import Counter
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -34,6 +35,9 @@ from qcoder.training.corpus_rows import draw, language_file
 
 Probabilities = NDArray[np.float64]
 Ids = NDArray[np.integer[Any]]
+Followers = tuple[Ids, Ids]
+"""Distinct tokens, and how often each came."""
+
 
 CACHE_CONTEXT = 8
 """Longest context of a cache, in tokens: 6 costs rests of lines, 12 gains nothing."""
@@ -66,52 +70,76 @@ class Predictor(Protocol):
 class Counts(Protocol):
     """What followed each context somewhere."""
 
-    def followers(self, history: Sequence[int], length: int) -> Ids | None:
-        """Ids that followed the last `length` tokens of `history`; None when it was never seen."""
+    def followers(self, history: Sequence[int], length: int) -> Followers | None:
+        """What followed the last `length` tokens of `history`; None when they were never seen."""
         ...
 
 
 @dataclass(frozen=True, slots=True, eq=False)
-class CountTable:
-    """Contexts of a fixed text, by length: hashes [contexts], starts [contexts + 1], ids [tokens]."""
+class ContextCounts:
+    """All contexts of one length: sorted hashes [contexts], where each one's followers begin
+    [contexts + 1], the followers [pairs] and how often each came [pairs]."""
 
-    keys: tuple[NDArray[np.uint64], ...]
-    starts: tuple[Ids, ...]
-    ids: tuple[NDArray[np.int32], ...]
+    keys: NDArray[np.uint64]
+    starts: Ids
+    ids: Ids
+    counts: Ids
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class CountTable:
+    """The contexts of a fixed text by their length, from 0 on."""
+
+    lengths: tuple[ContextCounts, ...]
+
+    @property
+    def num_tokens(self) -> int:
+        """Tokens of the text."""
+        return int(self.lengths[0].counts.sum())
 
     @staticmethod
     def build(files: Iterable[Sequence[int]], longest: int = CACHE_CONTEXT) -> CountTable:
         """Count the tokens of `files` behind contexts of 0 to `longest` tokens."""
-        chunks = [np.asarray(ids, dtype=np.int32) for ids in files if len(ids)]
-        tokens = np.concatenate(chunks) if chunks else np.zeros(0, np.int32)
-        keys, starts, ids = [], [], []
+        chunks = [np.asarray(ids, dtype=np.int32) for ids in files]
+        tokens = np.concatenate([np.zeros(0, np.int32), *chunks])
+        place = np.concatenate([np.zeros(0, np.int64), *(np.arange(c.size) for c in chunks)])
+        # Sorted by token first, so that a stable sort by context leaves equal pairs together.
+        by_token = np.argsort(tokens, kind="stable")
         key = np.zeros(tokens.size, dtype=np.uint64)
-        place = np.concatenate([np.arange(c.size) for c in chunks]) if chunks else np.zeros(0)
+        lengths = []
         for length in range(longest + 1):
             if length:
-                # Position i continues the hash of i's last tokens by one more token back.
+                # The hash of a position's last tokens goes on with one more token back.
                 back = np.zeros_like(key)
                 back[length:] = tokens[:-length].astype(np.uint64) + np.uint64(1)
                 key = (key + back) * HASH
                 key ^= key >> np.uint64(29)
-            inside = np.flatnonzero(place >= length)
+            inside = by_token[place[by_token] >= length]
             order = inside[np.argsort(key[inside], kind="stable")]
-            unique, first = np.unique(key[order], return_index=True)
-            keys.append(unique)
-            starts.append(np.append(first, order.size))
-            ids.append(tokens[order])
-        return CountTable(tuple(keys), tuple(starts), tuple(ids))
+            lengths.append(grouped(key[order], tokens[order]))
+        return CountTable(tuple(lengths))
 
-    def followers(self, history: Sequence[int], length: int) -> Ids | None:
+    def followers(self, history: Sequence[int], length: int) -> Followers | None:
         """See `Counts`."""
-        if length >= len(self.keys) or length > len(history):
+        if length >= len(self.lengths) or length > len(history):
             return None
+        table = self.lengths[length]
         key = context_key(history, length)
-        row = int(np.searchsorted(self.keys[length], key))
-        if row >= len(self.keys[length]) or self.keys[length][row] != key:
+        row = int(np.searchsorted(table.keys, key))
+        if row >= table.keys.size or table.keys[row] != key:
             return None
-        starts = self.starts[length]
-        return self.ids[length][starts[row] : starts[row + 1]]
+        span = slice(int(table.starts[row]), int(table.starts[row + 1]))
+        return table.ids[span], table.counts[span]
+
+
+def grouped(keys: NDArray[np.uint64], tokens: Ids) -> ContextCounts:
+    """Count equal pairs of context and token, which stand together: both [tokens]."""
+    new_key = np.append(True, keys[1:] != keys[:-1])[: keys.size]
+    new_pair = new_key | np.append(True, tokens[1:] != tokens[:-1])[: keys.size]
+    pairs = np.flatnonzero(new_pair)
+    starts = np.append(np.flatnonzero(new_key[pairs]), pairs.size)
+    counts = np.diff(np.append(pairs, keys.size))
+    return ContextCounts(keys[new_key], starts, tokens[pairs], counts)
 
 
 def trained_counts(
@@ -150,24 +178,26 @@ def context_key(history: Sequence[int], length: int) -> np.uint64:
 class FileCounts:
     """Counts of a file so far; grows by `push`."""
 
-    def __init__(self, longest: int = CACHE_CONTEXT) -> None:
-        self.longest = longest
+    def __init__(self) -> None:
         self._history: list[int] = []
-        self._followers: dict[tuple[int, ...], list[int]] = {}
+        self._followers: dict[tuple[int, ...], Counter[int]] = {}
 
     def push(self, token: int) -> None:
         """Append one token."""
-        for length in range(min(self.longest, len(self._history)) + 1):
+        for length in range(min(CACHE_CONTEXT, len(self._history)) + 1):
             context = tuple(self._history[len(self._history) - length :])
-            self._followers.setdefault(context, []).append(token)
+            self._followers.setdefault(context, Counter())[token] += 1
         self._history.append(token)
 
-    def followers(self, history: Sequence[int], length: int) -> Ids | None:
+    def followers(self, history: Sequence[int], length: int) -> Followers | None:
         """See `Counts`."""
-        if length > min(self.longest, len(history)):
+        if length > min(CACHE_CONTEXT, len(history)):
             return None
         found = self._followers.get(tuple(history[len(history) - length :]))
-        return None if found is None else np.asarray(found, dtype=np.int64)
+        if found is None:
+            return None
+        size = len(found)
+        return np.fromiter(found, np.int64, size), np.fromiter(found.values(), np.int64, size)
 
 
 def level(
@@ -177,11 +207,12 @@ def level(
     mixed = np.zeros(vocab_size)
     unsure = 1.0
     for length in range(CACHE_CONTEXT + 1):
-        ids = counts.followers(history, length)
-        if ids is None or not ids.size:
+        found = counts.followers(history, length)
+        if found is None:
             break
+        ids, times = found
         mixed *= 1 - INTERPOLATION
-        mixed += np.bincount(ids, minlength=vocab_size) * (INTERPOLATION / ids.size)
+        mixed[ids] += times * (INTERPOLATION / times.sum())
         unsure *= 1 - INTERPOLATION
     return (mixed / (1 - unsure), unsure) if unsure < 1 else None
 

@@ -76,7 +76,7 @@ def test_all_predictors_see_the_same_workspace(monkeypatch: pytest.MonkeyPatch) 
     table = around.suffix_table()
     assert table is not None
     assert table.ids.tolist() == list(b"p/b.pyq/c")
-    assert [len(counts.ids[0]) for counts in around.count_tables()] == [9, 6]
+    assert [counts.num_tokens for counts in around.count_tables()] == [9, 6]
 
 
 def test_head_ends_with_a_line(monkeypatch: pytest.MonkeyPatch) -> None:
