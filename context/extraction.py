@@ -1,7 +1,8 @@
 """From a syntax tree and its language's query to definitions, called names and import statements.
 
 What a capture means: `definition.<kind>` a definition with its `@name`, `@owner` and `@body`;
-`outer` a node that belongs to the definition inside it (a decorator, an export); `scope` a node
+`package` the name of the
+package that the file belongs to; `outer` a node that belongs to the definition inside it (a decorator, an export); `scope` a node
 that only lends its name to what is inside; `reference` a name that is called; `import` a statement.
 Offsets are bytes of the UTF-8 text; nesting is followed by intervals, never by recursion.
 """
@@ -55,11 +56,15 @@ class Definition:
 
 @dataclass(frozen=True, slots=True)
 class Syntax:
-    """What one file says: its definitions in file order, names it calls, statements it imports."""
+    """What one file says: its definitions in file order, names it calls, statements it imports.
+
+    `packages` are the packages or namespaces it says it belongs to.
+    """
 
     definitions: tuple[Definition, ...] = ()
     references: Mapping[str, int] | None = None
     imports: tuple[str, ...] = ()
+    packages: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -90,6 +95,7 @@ class _Extraction:
         self.lines = data.split(b"\n")
         self.references: list[bytes] = []
         self.imports: list[tuple[int, str]] = []
+        self.packages: list[str] = []
         self.found: list[tuple[int, int, str, tree_sitter.Node, _Nodes]] = []
 
     def run(self, tree: tree_sitter.Tree, query: tree_sitter.Query) -> Syntax:
@@ -113,6 +119,7 @@ class _Extraction:
                 if name and b"\n" not in name
             },
             tuple(text for _, text in self.imports),
+            tuple(self.packages),
         )
 
     def _take(self, captures: _Nodes) -> None:
@@ -122,6 +129,8 @@ class _Extraction:
                     end = min(node.end_byte, node.start_byte + _MAX_IMPORT_BYTES)
                     raw = self.data[node.start_byte : end].decode("utf-8", "replace")
                     self.imports.append((node.start_byte, raw))
+            elif capture == "package":
+                self.packages += map(self._text, nodes)
             elif capture in ("outer", "scope") or capture.startswith("definition."):
                 node = nodes[0]
                 kind = capture.removeprefix("definition.")

@@ -1,28 +1,44 @@
 """Import statements of every language as one thing: a module path and the names taken from it.
 
-A module is written with slashes and without suffix; one that starts with "." is relative to the
-importing file's folder. Which file it means is decided at query time by `ModuleMap.resolve`, so
-that adding a file never touches the records of the files that import it.
+A module is written with slashes. One that starts with "." is relative to the importing file's
+folder; otherwise it says what the statement says (`crate/a`, `@/lib`, `<vector>`). Which file it
+means is decided at query time (`resolve.py`), so that adding a file never touches the records of
+the files that import it.
 """
 
 from __future__ import annotations
 
-import posixpath
 import re
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 
-_MAX_RESOLVED = 24
+EVERYTHING = "*"
+"""Stands among the names of an import that takes all of them."""
+
+_MAX_USE_DEPTH = 16
 _IDENTIFIER = re.compile(r"[^\W\d]\w*")
 _QUOTED = re.compile(r"""["'<`]([^"'<>`]+)["'>`]""")
+_DOTS = re.compile(r"[\s.]+")
 
 
 @dataclass(frozen=True, slots=True)
 class Import:
-    """One imported module and the names that the statement takes from it."""
+    """One imported module and the names that the statement takes from it.
+
+    `aliases` are the names that the file uses for others: pairs of its name and the original, where
+    "" is the module itself.
+    """
 
     module: str
     names: tuple[str, ...] = ()
+    aliases: tuple[tuple[str, str], ...] = ()
+
+    def original(self, name: str) -> str | None:
+        """What a name of the importing file is called in the module; None when not from it."""
+        for alias, original in self.aliases:
+            if alias == name:
+                return original or None
+        return name if name in self.names or EVERYTHING in self.names else None
 
 
 def parse_imports(statements: Iterable[str], language: str) -> tuple[Import, ...]:
@@ -31,50 +47,6 @@ def parse_imports(statements: Iterable[str], language: str) -> tuple[Import, ...
     if reader is None:
         return ()
     return tuple(found for statement in statements for found in reader(statement) if found.module)
-
-
-class ModuleMap:
-    """From module paths to the files that may be meant; kept in step with the index."""
-
-    def __init__(self) -> None:
-        self._by_last: dict[str, dict[str, str]] = {}
-
-    def add(self, path: str) -> None:
-        """Make a file known under its module path."""
-        module = module_of(path)
-        self._by_last.setdefault(posixpath.basename(module), {})[path] = module
-
-    def remove(self, path: str) -> None:
-        """Forget a file."""
-        last = posixpath.basename(module_of(path))
-        paths = self._by_last.get(last, {})
-        paths.pop(path, None)
-        if not paths:
-            self._by_last.pop(last, None)
-
-    def resolve(self, module: str, importer: str) -> tuple[str, ...]:
-        """Files that `module` means in the file `importer`, best first."""
-        folder = posixpath.dirname(importer)
-        relative = module.startswith(".")
-        target = posixpath.normpath(posixpath.join(folder, module)) if relative else module
-        target = _without_suffix(target)
-        ranked = []
-        for path, known in self._by_last.get(posixpath.basename(target), {}).items():
-            fit = _fit(known, target, relative)
-            if fit and path != importer:
-                ranked.append((-fit, path_distance(path, importer), path))
-        ranked.sort()
-        best = ranked[0][0] if ranked else 0
-        return tuple(path for fit, _, path in ranked if fit == best)[:_MAX_RESOLVED]
-
-
-def module_of(path: str) -> str:
-    """Module path of a file: without suffix; a folder's own file stands for the folder."""
-    folder, name = posixpath.split(path)
-    stem = _without_suffix(name)
-    if name.endswith(".go") or (stem in ("__init__", "index", "mod") and folder):
-        return folder or stem
-    return posixpath.join(folder, stem)
 
 
 def path_distance(left: str, right: str) -> int:
@@ -88,25 +60,6 @@ def path_distance(left: str, right: str) -> int:
     return len(a) + len(b) - 2 * shared
 
 
-def _fit(known: str, target: str, relative: bool) -> int:
-    """How well a file's module path fits a target: components in common, 0 for no fit."""
-    if known == target:
-        return 1000
-    if relative:
-        return 0
-    if known.endswith("/" + target):
-        return 2 * (target.count("/") + 1)
-    # A target may name more than the workspace has: `host/user/project/pkg` for `pkg/sub`.
-    if "/" in known and target.endswith("/" + known):
-        return known.count("/") + 1
-    return 0
-
-
-def _without_suffix(name: str) -> str:
-    stem, suffix = posixpath.splitext(name)
-    return stem if suffix and stem and not stem.endswith("/") and stem.strip("./") else name
-
-
 def _python(statement: str) -> list[Import]:
     statement = re.sub(r"[()\\]|#[^\n]*", " ", statement)
     match = re.match(r"\s*from\s+(\.*)\s*([\w.]*)\s+import\s+(.*)", statement, re.DOTALL)
@@ -115,12 +68,17 @@ def _python(statement: str) -> list[Import]:
         path = module.replace(".", "/")
         if dots:
             path = "/".join(["."] + [".."] * (len(dots) - 1) + ([path] if path else []))
-        return [Import(path, _first_words(rest.split(",")))]
+        if rest.strip() == EVERYTHING:
+            return [Import(path, (EVERYTHING,))]
+        return [Import(path, *_names(rest.split(",")))]
     keyword, _, rest = statement.strip().partition(" ")
     if keyword != "import":
         return []
-    modules = [word for part in rest.split(",") for word in part.split()[:1]]
-    return [Import(module.replace(".", "/")) for module in modules]
+    found = []
+    for part in rest.split(","):
+        module, _, alias = [*part.split(), "", "", ""][:3]
+        found.append(Import(module.replace(".", "/"), (), ((alias, ""),) if alias else ()))
+    return found
 
 
 def _javascript(statement: str) -> list[Import]:
@@ -129,12 +87,21 @@ def _javascript(statement: str) -> list[Import]:
         return []
     head = statement[: statement.rfind(quoted[-1])]
     braces = re.search(r"\{([^}]*)\}", head)
-    names = list(_first_words(braces.group(1).split(","))) if braces else []
+    names, aliases = _names(braces.group(1).split(",")) if braces else ((), ())
+    if whole := re.search(r"\*\s*as\s+([\w$]+)", head):
+        aliases += ((whole[1], ""),)
+    elif "*" in head:
+        names += (EVERYTHING,)
     plain = re.sub(r"\{[^}]*\}|\*\s*as\s+\w+", " ", head)
     skipped = {"import", "export", "from", "type", "require", "const", "let", "var", "as", "await"}
-    names += [word for word in _IDENTIFIER.findall(plain) if word not in skipped]
-    module = re.sub(r"^[@~]/", "", quoted[-1])
-    return [Import(module, tuple(names))]
+    names += tuple(word for word in _IDENTIFIER.findall(plain) if word not in skipped)
+    return [Import(quoted[-1], names, aliases)]
+
+
+def _go(statement: str) -> list[Import]:
+    alias = _IDENTIFIER.match(statement)
+    aliases = ((alias[0], ""),) if alias and alias[0] != "_" else ()
+    return [Import(found.module, (), aliases) for found in _quoted(statement)]
 
 
 def _quoted(statement: str) -> list[Import]:
@@ -142,39 +109,133 @@ def _quoted(statement: str) -> list[Import]:
 
 
 def _include(statement: str) -> list[Import]:
-    """C: a quoted include is looked up beside the file by its suffix match anyway."""
-    return [Import(posixpath.normpath(found.module)) for found in _quoted(statement)]
+    """C: a file in angle brackets is not looked for beside the one that names it."""
+    match = re.search(r"<[^<>\n]+>", statement)
+    return [Import(match[0])] if match else _quoted(statement)
+
+
+def _relative(statement: str) -> list[Import]:
+    """Markup: an address without a scheme is a file, from this folder or from the top."""
+    found = []
+    for quoted in _quoted(statement):
+        path = quoted.module.partition("?")[0].partition("#")[0]
+        if path and ":" not in path and not path.startswith("//"):
+            found.append(Import(path[1:] if path.startswith("/") else f"./{path}"))
+    return found
 
 
 def _rust(statement: str) -> list[Import]:
-    body = re.sub(r"^\s*(?:pub(?:\([^)]*\))?\s+)?(use|mod)\s+", r"\1 ", statement).rstrip("; \n")
-    keyword, _, path = body.partition(" ")
-    if keyword == "mod":
-        return [Import("./" + path.strip())]
-    head, brace, group = path.partition("{")
-    prefix = [part for part in head.split("::") if part.strip()]
-    if brace:
-        names = [word for word in _IDENTIFIER.findall(group) if word not in ("as", "self")]
-    else:
-        names = [re.split(r"\s+as\s+", part)[0].strip() for part in prefix[-1:]]
-        prefix = prefix[:-1]
-    while prefix and prefix[0].strip() in ("crate", "self", "super"):
-        prefix = prefix[1:]
-    module = "/".join(part.strip() for part in prefix) or "/".join(names[:1])
-    return [Import(module, tuple(name for name in names if name != "*"))]
+    match = re.match(r"\s*(?:pub\s*(?:\([^)]*\))?\s*)?(use|mod)\s+(.*)", statement, re.DOTALL)
+    if match is None:
+        return []
+    body = match[2].strip().rstrip(";").strip()
+    if match[1] == "mod":
+        return [Import(f"./{body}")]
+    taken: dict[str, list[str]] = {}
+    aliases: dict[str, list[tuple[str, str]]] = {}
+    for steps, alias in _use_leaves(body):
+        module, name = "/".join(steps[:-1]) or steps[-1], steps[-1]
+        taken.setdefault(module, []).append(name)
+        if alias:
+            aliases.setdefault(module, []).append((alias, name))
+    return [Import(m, tuple(names), tuple(aliases.get(m, ()))) for m, names in taken.items()]
+
+
+def _use_leaves(body: str) -> list[tuple[list[str], str]]:
+    """Path and alias of every leaf of a use tree: `a::{b, c::{self, D as E}}`."""
+    prefixes: list[list[str]] = [[]]
+    leaves: list[tuple[list[str], str]] = []
+    for part in re.findall(r"[^{},]+|[{},]", body):
+        text = part.strip()
+        if text == "{":
+            # The item before it was the prefix of this group.
+            prefixes.append(leaves.pop()[0] if leaves and len(prefixes) < _MAX_USE_DEPTH else [])
+        elif text == "}":
+            del prefixes[max(1, len(prefixes) - 1) :]
+        elif text not in ("", ","):
+            path, _, alias = text.partition(" as ")
+            steps = [step.strip() for step in path.split("::") if step.strip()]
+            if steps == ["self"] and len(prefixes) > 1:
+                steps = []
+            if full := prefixes[-1] + steps:
+                leaves.append((full, alias.strip()))
+    return leaves
 
 
 def _dotted(statement: str) -> list[Import]:
-    """Java and C#: the last component of an import is a type, of a static one a member."""
-    words = re.sub(r"^\s*(?:global\s+)?(?:import|using)\s+", "", statement).strip("; \n")
+    """Java, Kotlin: the last component of an import is a type, of a static one a member."""
+    words = re.sub(r"^\s*import\s+", "", statement).strip("; \n")
     static = words.startswith("static ")
-    path = words.removeprefix("static ").rpartition("=")[2].strip()
-    parts = [part for part in path.split(".") if part and part != "*"]
+    path, _, alias = words.removeprefix("static ").partition(" as ")
+    parts = [part for part in _DOTS.split(path) if part]
     if not parts:
         return []
-    taken = parts[-1:] if not path.endswith("*") else []
-    module = parts[:-1] if static and taken else parts
-    return [Import("/".join(module), tuple(taken))]
+    if parts[-1] == EVERYTHING:
+        return [Import("/".join(parts[:-1]), (EVERYTHING,))]
+    aliases = ((alias.strip(), parts[-1]),) if alias else ()
+    return [Import("/".join(parts[:-1] if static else parts), (parts[-1],), aliases)]
+
+
+def _csharp(statement: str) -> list[Import]:
+    """A namespace, or after `static` or `=` a type."""
+    words = re.sub(r"^\s*(?:global\s+)?using\s+", "", statement).strip("; \n")
+    alias, equals, path = words.rpartition("=")
+    is_type = bool(equals) or path.startswith("static ")
+    parts = [part for part in _DOTS.split(path.removeprefix("static ").strip()) if part]
+    if not parts:
+        return []
+    if not is_type:
+        return [Import("/".join(parts), (EVERYTHING,))]
+    aliases = ((alias.strip(), parts[-1]),) if equals else ()
+    return [Import("/".join(parts), (parts[-1],), aliases)]
+
+
+def _scala(statement: str) -> list[Import]:
+    words = re.sub(r"^\s*import\s+", "", statement).strip()
+    head, brace, group = words.partition("{")
+    if not brace:
+        path = re.sub(r"\.(?:_|given)$", ".*", words)
+        return _dotted(path)
+    module = "/".join(part for part in _DOTS.split(head) if part)
+    found = []
+    for part in group.rstrip("}").split(","):
+        name, _, alias = re.sub(r"=>", " as ", part).partition(" as ")
+        name = name.strip()
+        if name == "_":
+            found.append(Import(module, (EVERYTHING,)))
+        elif name:
+            aliases = ((alias.strip(), name),) if alias else ()
+            found.append(Import(f"{module}/{name}", (name,), aliases))
+    return found
+
+
+def _swift(statement: str) -> list[Import]:
+    words = re.sub(r"^.*?\bimport\s+", "", statement, flags=re.DOTALL).split()
+    kinds = {"struct", "class", "enum", "protocol", "func", "typealias", "var", "let"}
+    path = words[-1] if words[:1] and words[0] in kinds else (words or [""])[0]
+    module, _, name = path.partition(".")
+    return [Import(module, (name,) if name else (EVERYTHING,))]
+
+
+def _haskell(statement: str) -> list[Import]:
+    match = re.match(
+        r"import\s+(?:safe\s+)?(qualified\s+)?([\w.']+)(?:\s+qualified)?(?:\s+as\s+([\w.']+))?(.*)",
+        statement,
+        re.DOTALL,
+    )
+    if match is None:
+        return []
+    qualified, module, alias, rest = match.groups()
+    hidden = rest.lstrip().startswith("hiding")
+    names = () if hidden else tuple(_IDENTIFIER.findall(rest))
+    if not names and not qualified:
+        names = (EVERYTHING,)
+    return [Import(module.replace(".", "/"), names, ((alias, ""),) if alias else ())]
+
+
+def _lua(statement: str) -> list[Import]:
+    dotted = not statement.lstrip().startswith("dofile")
+    return [Import(i.module.replace(".", "/") if dotted else i.module) for i in _quoted(statement)]
 
 
 def _ruby(statement: str) -> list[Import]:
@@ -191,8 +252,11 @@ def _php(statement: str) -> list[Import]:
         head, group = "", body
     found = []
     for part in group.rstrip("}").split(","):
-        path = re.split(r"\s+as\s+", (head + part.strip()).strip())[0].strip("\\ ")
-        found.append(Import(path.replace("\\", "/"), (path.rpartition("\\")[2],)))
+        path, _, alias = (head + part.strip()).strip().partition(" as ")
+        path = path.strip("\\ ")
+        name = path.rpartition("\\")[2]
+        aliases = ((alias.strip(), name),) if alias else ()
+        found.append(Import(path.replace("\\", "/"), (name,), aliases))
     return found
 
 
@@ -204,13 +268,16 @@ def _shell(statement: str) -> list[Import]:
     return [Import(path)]
 
 
-def _first_words(parts: Iterable[str]) -> tuple[str, ...]:
-    """`["a as b", " type c "]` -> ("a", "c")."""
-    names = []
+def _names(parts: Iterable[str]) -> tuple[tuple[str, ...], tuple[tuple[str, str], ...]]:
+    """`["a as b", " type c "]` -> ("a", "c") and (("b", "a"),)."""
+    names: list[str] = []
+    aliases: list[tuple[str, str]] = []
     for part in parts:
         words = [word for word in _IDENTIFIER.findall(part) if word != "type"]
         names += words[:1]
-    return tuple(names)
+        if len(words) == 3 and words[1] == "as":
+            aliases.append((words[2], words[0]))
+    return tuple(names), tuple(aliases)
 
 
 _READERS: Mapping[str, Callable[[str], list[Import]]] = {
@@ -219,13 +286,20 @@ _READERS: Mapping[str, Callable[[str], list[Import]]] = {
     "javascriptreact": _javascript,
     "typescript": _javascript,
     "typescriptreact": _javascript,
-    "go": _quoted,
+    "go": _go,
     "rust": _rust,
     "java": _dotted,
-    "csharp": _dotted,
+    "kotlin": _dotted,
+    "scala": _scala,
+    "csharp": _csharp,
+    "swift": _swift,
+    "haskell": _haskell,
     "c": _include,
     "cpp": _include,
     "ruby": _ruby,
     "php": _php,
+    "lua": _lua,
     "shellscript": _shell,
+    "html": _relative,
+    "css": _relative,
 }

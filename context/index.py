@@ -1,11 +1,11 @@
 """The index of one workspace: a record a file, the maps over them, and open buffers on top.
 
-The disk and the editor are two layers. Records of the disk are kept up by `refresh` and `update`
-and saved; an overlay replaces the record of its path for as long as a buffer is open and is never
-saved. Readers get immutable records, so they hold the lock only for a look-up.
+The disk and the editor are two layers (`layers.py`). Records of the disk are kept up by `refresh`
+and `update` and saved; those of open buffers come and go with `overlay`. Readers get immutable
+records, so they hold the layers' lock only for a look-up.
 
-Two locks: `_disk` serialises reading one file and storing its record (milliseconds), `_lock` guards
-the maps (microseconds). `_disk` is always taken first.
+`_disk` serialises reading one file and storing its record (milliseconds); it is always taken before
+the layers' lock.
 """
 
 from __future__ import annotations
@@ -16,17 +16,19 @@ import threading
 import time
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import xxhash
 
 from qcoder.context import store
+from qcoder.context.exports import exported
 from qcoder.context.ignore import IGNORE_FILES
+from qcoder.context.imports import Import
 from qcoder.context.languages import language_of
+from qcoder.context.layers import Layers, Overlay
 from qcoder.context.names import NameMaps
-from qcoder.context.parse import Parsed, read_syntax
+from qcoder.context.parse import read_syntax
 from qcoder.context.privacy import exclude_spec, refused
 from qcoder.context.readers import read_files, read_record
 from qcoder.context.reading import PLAIN, Request, is_spoiled
@@ -48,12 +50,7 @@ logger = logging.getLogger(__name__)
 SAVE_EVERY_FILES = 2000
 SAVE_EVERY_S = 10.0
 
-
-@dataclass(frozen=True, slots=True)
-class _Overlay:
-    document: Document
-    record: FileRecord
-    parsed: Parsed
+_Pair = tuple[FileRecord, Symbol]
 
 
 class Index:
@@ -65,13 +62,10 @@ class Index:
         self._exclude = tuple(exclude)
         self._exclude_spec = exclude_spec(self._exclude)
         self._disk = threading.RLock()
-        self._lock = threading.RLock()
         self._saving = threading.Lock()
-        self._records: dict[str, FileRecord] = {}
-        self._overlays: dict[str, _Overlay] = {}
+        self._layers = Layers({}, NameMaps())
         self._rejected: dict[str, Rejected] = {}
         self._unlisted: Mapping[str, int] = {}
-        self._maps = NameMaps()
         self._updated: set[str] = set()
         self._parsed = 0
         self._unsaved = 0
@@ -149,9 +143,8 @@ class Index:
         if path.rpartition("/")[2] in IGNORE_FILES:
             self.refresh()
             return
-        with self._lock:
-            known = path in self._records
-            is_folder = not known and any(name.startswith(path + "/") for name in self._records)
+        known = self._layers.on_disk(path) is not None
+        is_folder = not known and self._layers.is_folder(path)
         if is_folder or (not known and (self.root / path).is_dir()):
             self.refresh()
         elif known or is_listed(self.root, path, self._exclude):
@@ -168,15 +161,12 @@ class Index:
         if reason is not None:
             logger.info("overlay path=%r left out: %s", path, reason)
             self.drop_overlay(path)
-            with self._lock:
-                self._replace(path, None)
+            self._layers.set_disk(path, None)
             return
         language = document.language or language_of(path, document.text)
         content_hash = xxhash.xxh3_128_digest(data)
-        with self._lock:
-            current, overlay = self.record(path), self._overlays.get(path)
-            spoiled = is_spoiled(path, current.facts if current else None)
-        if spoiled:
+        current, overlay = self.record(path), self._layers.overlay(path)
+        if is_spoiled(path, current.facts if current else None):
             language = PLAIN
         before = overlay.parsed if overlay and overlay.record.facts.language == language else None
         parsed = read_syntax(document.text, language, before)
@@ -185,29 +175,19 @@ class Index:
         else:
             facts = facts_of(document.text, language, parsed.syntax, content_hash)
         record = FileRecord(path, len(data), 0, facts)
-        with self._lock:
-            replaced = self.record(path)
-            self._overlays[path] = _Overlay(document, record, parsed)
-            self._maps.replace(path, replaced.facts if replaced else None, facts)
+        self._layers.set_overlay(path, Overlay(document, record, parsed))
 
     def drop_overlay(self, path: str) -> None:
         """The buffer is closed: the file on the disk counts again."""
-        with self._lock:
-            overlay = self._overlays.pop(path, None)
-            if overlay is not None:
-                below = self._records.get(path)
-                self._maps.replace(path, overlay.record.facts, below.facts if below else None)
+        self._layers.set_overlay(path, None)
 
     def paths(self) -> tuple[str, ...]:
         """Every indexed path, sorted; relative to the root, with slashes."""
-        with self._lock:
-            return tuple(sorted(self._records.keys() | self._overlays.keys()))
+        return tuple(sorted(self._layers.paths()))
 
     def record(self, path: str) -> FileRecord | None:
         """The record of a path, of its open buffer when there is one."""
-        with self._lock:
-            overlay = self._overlays.get(path)
-            return overlay.record if overlay else self._records.get(path)
+        return self._layers.record(path)
 
     def definitions(self, name: str) -> tuple[Segment, ...]:
         """Definitions of a name outside functions, by path; the text is the signature."""
@@ -224,8 +204,9 @@ class Index:
 
     def symbols_named(self, name: str, max_files: int = 64) -> list[tuple[FileRecord, Symbol]]:
         """Symbols of a name outside functions with their files, by path."""
-        with self._lock:
-            records = [self.record(path) for path in self._maps.definers(name)[:max_files]]
+        with self._layers.lock:
+            paths = self._layers.maps.definers(name)[:max_files]
+            records = [self.record(path) for path in paths]
         return [
             (record, symbol)
             for record in records
@@ -236,19 +217,17 @@ class Index:
 
     def text(self, path: str) -> str | None:
         """Current text of an indexed path: the open buffer's, else the disk's; None when refused."""
-        with self._lock:
-            overlay = self._overlays.get(path)
-            if overlay is None and path not in self._records:
-                return None
+        overlay = self._layers.overlay(path)
         if overlay is not None:
             return overlay.document.text
+        if self._layers.on_disk(path) is None:
+            return None
         source = read_source(self.root, path, self._exclude_spec)
         return source.text if isinstance(source, Source) else None
 
     def text_of(self, record: FileRecord) -> str | None:
         """The text that a record describes; None when the file has changed since."""
-        with self._lock:
-            overlay = self._overlays.get(record.path)
+        overlay = self._layers.overlay(record.path)
         if overlay is not None:
             same = overlay.record.facts.hash == record.facts.hash
             return overlay.document.text if same else None
@@ -259,43 +238,60 @@ class Index:
 
     def num_files(self) -> int:
         """How many files are indexed."""
-        with self._lock:
-            return len(self._records.keys() | self._overlays.keys())
+        return self._layers.num_files()
 
     def users(self, name: str, max_files: int) -> tuple[str, ...]:
         """Files that mention a name, in no order; none when more than `max_files` do."""
-        with self._lock:
-            return self._maps.users(name) if self._maps.num_users(name) <= max_files else ()
+        with self._layers.lock:
+            maps = self._layers.maps
+            return maps.users(name) if maps.num_users(name) <= max_files else ()
 
     def num_users(self, name: str) -> int:
         """How many files mention a name."""
-        with self._lock:
-            return self._maps.num_users(name)
+        with self._layers.lock:
+            return self._layers.maps.num_users(name)
 
     def calls(self, name: str) -> int:
         """How often the workspace calls a name."""
-        with self._lock:
-            return self._maps.calls(name)
+        with self._layers.lock:
+            return self._layers.maps.calls(name)
 
     def is_defined(self, name: str) -> bool:
         """Whether some file defines the name outside functions."""
-        with self._lock:
-            return self._maps.is_defined(name)
+        with self._layers.lock:
+            return self._layers.maps.is_defined(name)
 
     def resolve(self, module: str, importer: str) -> tuple[str, ...]:
-        """Files that an imported module path means, best first."""
-        with self._lock:
-            return self._maps.modules.resolve(module, importer)
+        """Files that an imported module means in the file `importer`, best first."""
+        return self._layers.resolve(module, importer)
+
+    def imported(self, statement: Import, name: str, importer: str) -> list[_Pair]:
+        """Definitions that `name` means in a file with this import, through re-exports."""
+        original = statement.original(name)
+        if original is None:
+            return []
+        paths = self.resolve(statement.module, importer)
+        return exported(original, paths, self.record, self.resolve)
+
+    def in_folder(self, folder: str) -> list[str]:
+        """Indexed files that lie directly in a folder ("" is the root), by name."""
+        with self._layers.lock:
+            return self._layers.maps.modules.in_folder(folder)
+
+    def named_files(self, stem: str) -> list[str]:
+        """Indexed files with a name, whatever their suffix and folder; a package by its folder's."""
+        with self._layers.lock:
+            return sorted(self._layers.maps.modules.ending(stem))
 
     def maps(self) -> Any:
         """The inverted maps in a comparable form, for checks and tests."""
-        with self._lock:
-            return self._maps.contents()
+        with self._layers.lock:
+            return self._layers.maps.contents()
 
     def report(self) -> IndexReport:
         """Counts of what is indexed now and costs of the last refresh."""
-        with self._lock:
-            records = list(self._records.values())
+        records = self._layers.disk_records()
+        with self._disk:
             skipped = Counter(self._unlisted)
             skipped.update(rejected.reason for rejected in self._rejected.values())
         return IndexReport(
@@ -314,15 +310,11 @@ class Index:
     def save(self) -> None:
         """Write the records of the disk; a failure costs one warning."""
         with self._saving:
-            with self._disk, self._lock:
+            with self._disk:
                 self._unsaved = 0
-                saved = Saved(
-                    self._records.copy(), self._rejected.copy(), self._maps.copy(), self._exclude
-                )
-                overlays = tuple(self._overlays.items())
-            for path, overlay in overlays:
-                below = saved.records.get(path)
-                saved.maps.replace(path, overlay.record.facts, below.facts if below else None)
+                rejected = self._rejected.copy()
+            records, maps = self._layers.saved_form()
+            saved = Saved(records, rejected, maps, self._exclude)
             self._cache_bytes = store.save(self._store_file, to_payload(saved)) or self._cache_bytes
 
     def close(self) -> None:
@@ -334,7 +326,7 @@ class Index:
         """Files whose version on the disk is not the one that is known."""
         stale, folder = [], os.path.join(self.root, "")
         for path in paths:
-            old = self._records.get(path)
+            old = self._layers.on_disk(path)
             known = old or self._rejected.get(path)
             version = version_on_disk(folder + path)
             if known is None or version != (known.size, known.mtime_ns):
@@ -349,47 +341,30 @@ class Index:
                 self._take(path, read_record(self.root, request, self._exclude_spec))
 
     def _take(self, path: str, outcome: FileRecord | str) -> None:
-        """Store what was read of a file."""
-        with self._lock:
-            if isinstance(outcome, str):
-                self._reject(path, outcome)
-                return
-            old = self._records.get(path)
-            self._parsed += old is None or old.facts is not outcome.facts
-            self._rejected.pop(path, None)
-            self._replace(path, outcome)
-
-    def _reject(self, path: str, reason: str) -> None:
-        self._replace(path, None)
+        """Store what was read of a file; `_disk` is held."""
         self._rejected.pop(path, None)
-        if reason != "missing":
+        if isinstance(outcome, FileRecord):
+            old = self._layers.on_disk(path)
+            self._parsed += old is None or old.facts is not outcome.facts
+            self._unsaved += self._layers.set_disk(path, outcome)
+            return
+        self._unsaved += self._layers.set_disk(path, None)
+        if outcome != "missing":
             version = version_on_disk(self.root / path) or (-1, -1)
-            self._rejected[path] = Rejected(*version, reason)
-
-    def _replace(self, path: str, record: FileRecord | None) -> None:
-        """Set or remove a record of the disk; the maps follow unless a buffer covers it."""
-        old = self._records.pop(path, None)
-        if record is not None:
-            self._records[path] = record
-        if path not in self._overlays:
-            self._maps.replace(path, old.facts if old else None, record.facts if record else None)
-        if old is not record:
-            self._unsaved += 1
+            self._rejected[path] = Rejected(*version, outcome)
 
     def _remove_all_but(self, listed: frozenset[str]) -> None:
-        with self._disk, self._lock:
+        with self._disk:
             kept = listed | self._updated
-            for path in self._records.keys() - kept:
-                self._replace(path, None)
+            self._unsaved += self._layers.keep_only(kept)
             for path in self._rejected.keys() - kept:
                 del self._rejected[path]
 
     def _restore(self, saved: Saved) -> None:
-        self._records, self._maps = dict(saved.records), saved.maps
+        self._layers = Layers(dict(saved.records), saved.maps)
         if saved.exclude == self._exclude:
             self._rejected = dict(saved.rejected)
             return
         for path in saved.records:
             if refused(path, None, self._exclude_spec) is not None:
-                self._replace(path, None)
-        self._unsaved = 0
+                self._layers.set_disk(path, None)

@@ -10,7 +10,7 @@ from array import array
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from typing import Any
 
-from qcoder.context.imports import ModuleMap
+from qcoder.context.modules import ModuleMap
 from qcoder.context.postings import Postings
 from qcoder.context.record import Facts, Words, read_words
 

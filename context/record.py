@@ -20,6 +20,7 @@ import xxhash
 from qcoder.context.imports import Import, parse_imports
 from qcoder.context.languages import is_data
 from qcoder.context.parse import Definition, Syntax, syntax
+from qcoder.context.projects import Project, declared_names, project_of
 from qcoder.context.words import CHUNK_LINES, chunk_positions, chunk_words, identifiers_of
 
 __all__ = [
@@ -62,10 +63,19 @@ class Symbol:
 
 
 @dataclass(frozen=True, slots=True)
+class Outline:
+    """Definitions, imports and what the file says as a project file."""
+
+    symbols: tuple[Symbol, ...]
+    imports: tuple[Import, ...]
+    project: Project
+
+
+@dataclass(frozen=True, slots=True)
 class Words:
     """Names in a file: all of them sorted, by chunk of lines (see `chunk_words`), called, defined.
 
-    `defined` are the names that code in other files can mean.
+    `defined` are the names that code in other files can mean, those of `projects.py` included.
     """
 
     identifiers: tuple[str, ...]
@@ -88,12 +98,17 @@ class Facts:
     @property
     def symbols(self) -> tuple[Symbol, ...]:
         """Definitions in file order."""
-        return _outline(self.packed_outline)[0]
+        return _outline(self.packed_outline).symbols
 
     @property
     def imports(self) -> tuple[Import, ...]:
         """Imported modules in the order of their statements."""
-        return _outline(self.packed_outline)[1]
+        return _outline(self.packed_outline).imports
+
+    @property
+    def project(self) -> Project:
+        """What the file says as a project file; empty for nearly all files."""
+        return _outline(self.packed_outline).project
 
     @property
     def words(self) -> Words:
@@ -134,17 +149,21 @@ def analyse(text: str, language: str, content_hash: bytes | None = None) -> Fact
 def facts_of(text: str, language: str, found: Syntax, content_hash: bytes | None = None) -> Facts:
     """The facts of a text whose syntax is known already."""
     identifiers, chunks = chunk_words(text)
+    project = project_of(text, language)
     # What a configuration file defines is no name that code elsewhere can mean.
     outside = () if is_data(language) else found.definitions
+    defined = {definition.name for definition in outside if not definition.nested}
+    defined.update(declared_names(project, found.packages))
     words = (
         " ".join(identifiers),
         chunks,
         dict(found.references or {}),
-        "\n".join(sorted({d.name for d in outside if not d.nested})),
+        "\n".join(sorted(defined)),
     )
     outline = (
         [_plain_symbol(definition) for definition in found.definitions],
-        [(i.module, i.names) for i in parse_imports(found.imports, language)],
+        [(i.module, i.names, i.aliases) for i in parse_imports(found.imports, language)],
+        project,
     )
     return Facts(
         hash=content_hash or xxhash.xxh3_128_digest(text.encode("utf-8", "surrogatepass")),
@@ -200,9 +219,11 @@ def _unpack(packed: bytes) -> Any:
 
 
 @lru_cache(maxsize=_UNPACKED_OUTLINES)
-def _outline(packed: bytes) -> tuple[tuple[Symbol, ...], tuple[Import, ...]]:
-    symbols, imports = _unpack(packed)
-    return tuple(Symbol(*row) for row in symbols), tuple(Import(*row) for row in imports)
+def _outline(packed: bytes) -> Outline:
+    symbols, imports, project = _unpack(packed)
+    return Outline(
+        tuple(Symbol(*row) for row in symbols), tuple(Import(*row) for row in imports), project
+    )
 
 
 @lru_cache(maxsize=_UNPACKED_WORDS)

@@ -15,3 +15,6 @@
 (object_creation_expression type: (identifier) @reference)
 
 (using_directive) @import
+
+(namespace_declaration name: (_) @package)
+(file_scoped_namespace_declaration name: (_) @package)

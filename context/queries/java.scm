@@ -11,3 +11,5 @@
 (object_creation_expression type: (generic_type (type_identifier) @reference))
 
 (import_declaration) @import
+
+(package_declaration (_) @package)

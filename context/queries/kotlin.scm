@@ -10,3 +10,5 @@
 (constructor_invocation (user_type (identifier) @reference .))
 
 (import) @import
+
+(package_header (qualified_identifier) @package)

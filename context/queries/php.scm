@@ -16,3 +16,5 @@
 (require_once_expression) @import
 (include_expression) @import
 (include_once_expression) @import
+
+(namespace_definition name: (namespace_name) @package)

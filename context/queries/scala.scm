@@ -13,3 +13,5 @@
 (instance_expression (generic_type type: (type_identifier) @reference))
 
 (import_declaration) @import
+
+(package_clause name: (package_identifier) @package)

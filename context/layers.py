@@ -1,0 +1,131 @@
+"""The two layers of an index, files on the disk and open buffers above them, and the maps over both.
+
+A buffer replaces the record of its path for as long as it is open and is never saved. The lock is
+held for look-ups and exchanges of one record, microseconds each; records are immutable.
+"""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Iterable
+from dataclasses import dataclass
+
+from qcoder.context.files import Files
+from qcoder.context.names import NameMaps
+from qcoder.context.parse import Parsed
+from qcoder.context.projects import Project
+from qcoder.context.record import FileRecord
+from qcoder.context.resolve import resolve
+from qcoder.context.segments import Document
+
+
+@dataclass(frozen=True, slots=True)
+class Overlay:
+    """An open buffer: its text, what is known of it, and its tree for the next version."""
+
+    document: Document
+    record: FileRecord
+    parsed: Parsed
+
+
+class Layers:
+    """Thread-safe. `disk` gives and takes records of files, `overlay` those of buffers."""
+
+    def __init__(self, disk: dict[str, FileRecord], maps: NameMaps) -> None:
+        self.lock = threading.RLock()
+        self._disk = disk
+        self._overlays: dict[str, Overlay] = {}
+        self._maps = maps
+        self._files = Files(maps.modules, maps.definers, self._project)
+
+    @property
+    def maps(self) -> NameMaps:
+        """The maps; hold the lock while using them."""
+        return self._maps
+
+    def record(self, path: str) -> FileRecord | None:
+        """The record of a path, of its open buffer when there is one."""
+        with self.lock:
+            overlay = self._overlays.get(path)
+            return overlay.record if overlay else self._disk.get(path)
+
+    def overlay(self, path: str) -> Overlay | None:
+        """The open buffer of a path."""
+        with self.lock:
+            return self._overlays.get(path)
+
+    def on_disk(self, path: str) -> FileRecord | None:
+        """The record of a file, whether a buffer covers it or not."""
+        return self._disk.get(path)
+
+    def disk_records(self) -> list[FileRecord]:
+        """The records of all files, without the buffers."""
+        with self.lock:
+            return list(self._disk.values())
+
+    def paths(self) -> set[str]:
+        """Paths of all files and buffers."""
+        with self.lock:
+            return self._disk.keys() | self._overlays.keys()
+
+    def num_files(self) -> int:
+        """How many files and buffers there are."""
+        with self.lock:
+            return self._maps.num_files()
+
+    def is_folder(self, path: str) -> bool:
+        """Whether files of the index lie below a path."""
+        with self.lock:
+            return self._maps.modules.is_folder(path)
+
+    def set_disk(self, path: str, record: FileRecord | None) -> bool:
+        """Exchange the record of a file, None for no such file; whether that changed anything."""
+        with self.lock:
+            old = self._disk.pop(path, None)
+            if record is not None:
+                self._disk[path] = record
+            if path not in self._overlays:
+                self._maps.replace(
+                    path, old.facts if old else None, record.facts if record else None
+                )
+            return old is not record
+
+    def set_overlay(self, path: str, overlay: Overlay | None) -> None:
+        """Exchange an open buffer, None for a closed one."""
+        with self.lock:
+            before = self.record(path)
+            if overlay is None:
+                self._overlays.pop(path, None)
+            else:
+                self._overlays[path] = overlay
+            after = self.record(path)
+            self._maps.replace(
+                path, before.facts if before else None, after.facts if after else None
+            )
+
+    def keep_only(self, paths: Iterable[str]) -> int:
+        """Remove the files that are not among some; how many those were."""
+        with self.lock:
+            gone = self._disk.keys() - set(paths)
+            return sum(self.set_disk(path, None) for path in gone)
+
+    def resolve(self, module: str, importer: str) -> tuple[str, ...]:
+        """Files that a module means in the file `importer`, best first."""
+        with self.lock:
+            record = self.record(importer)
+            language = record.facts.language if record else ""
+            return resolve(module, importer, language, self._files)
+
+    def saved_form(self) -> tuple[dict[str, FileRecord], NameMaps]:
+        """The disk's records and the maps over them alone: copies that nobody changes."""
+        with self.lock:
+            disk, maps = self._disk.copy(), self._maps.copy()
+            overlays = tuple(self._overlays.items())
+        for path, overlay in overlays:
+            below = disk.get(path)
+            maps.replace(path, overlay.record.facts, below.facts if below else None)
+        return disk, maps
+
+    def _project(self, path: str) -> Project:
+        record = self.record(path)
+        return record.facts.project if record else {}
