@@ -21,6 +21,7 @@ import re
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Protocol
 
 import numpy as np
 from tokenizers import Tokenizer
@@ -48,6 +49,18 @@ class Source:
     package: str
     path: str
     text: str
+
+
+class TextSource(Protocol):
+    """Where items come from: the corpus of the default model, or a user's workspace."""
+
+    def draw(self, rng: random.Random) -> tuple[str, Source]:
+        """A language and one of its files."""
+        ...
+
+    def neighbour(self, language: str, source: Source, rng: random.Random) -> Source:
+        """A file that would be packed beside `source`."""
+        ...
 
 
 class Corpus:
@@ -126,7 +139,7 @@ def choose_span(text: str, rng: random.Random) -> tuple[int, int]:
 class Rows:
     """An endless, seeded stream of rows of `length` + 1 token ids."""
 
-    def __init__(self, corpus: Corpus, tokenizer: Tokenizer, seed: int) -> None:
+    def __init__(self, corpus: TextSource, tokenizer: Tokenizer, seed: int) -> None:
         self.corpus, self.tokenizer, self.rng = corpus, tokenizer, random.Random(seed)
         special = tokenizer.get_vocab(with_added_tokens=True)
         self.end, self.file_sep = special["<|endoftext|>"], special["<|file_sep|>"]
