@@ -25,6 +25,7 @@ COMMANDS = {
     "model": "qcoder.lsp_server.cli_model:model",
     "review": "qcoder.lsp_server.cli_review:review",
     "docstring": "qcoder.lsp_server.cli_review:docstring",
+    "train": "qcoder.lsp_server.cli_train:train",
     "demo": "qcoder.lsp_server.demo:demo",
     "bench": "qcoder.lsp_server.cli_model:bench",
 }
@@ -81,6 +82,15 @@ def build_parser() -> argparse.ArgumentParser:
     model.add_argument("action", choices=("list", "info", "check"))
     model.add_argument("name", nargs="?", default="default")
     _format(model)
+
+    train = commands.add_parser("train", help="train the default model on your own code, here")
+    train.add_argument("--workspace", type=Path, required=True, metavar="DIR")
+    train.add_argument(
+        "--minutes", type=float, default=10.0, metavar="N", help="in all; default 10"
+    )
+    train.add_argument("--model", default="default", help="what to start from")
+    train.add_argument("--remove", action="store_true", help="delete what was trained on DIR")
+    _format(train)
 
     bench = commands.add_parser("bench", help="measure this machine")
     bench.add_argument("what", choices=("decode", "prefill", "reuse", "index", "context", "lsp"))

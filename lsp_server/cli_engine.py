@@ -8,16 +8,28 @@ from pathlib import Path
 from qcoder.context.index import Index
 from qcoder.lsp_server.headless import InputError
 from qcoder.lsp_server.settings import Settings, resolve_settings
+from qcoder.model.adapted import model_for
 from qcoder.model.engine import Engine
 from qcoder.model.errors import ModelError
+from qcoder.model.registry import DEFAULT_NAME
 
 
 def load_engine(name: str | None) -> Engine:
     """The engine of a checkpoint, or of the shipped model for None; raises `InputError`."""
     try:
-        return Engine.load(name or "default")
+        return Engine.load(name or DEFAULT_NAME)
     except ModelError as error:
         raise InputError(str(error)) from None
+
+
+def workspace_model(name: str | None, root: Path | None, settings: Settings) -> str:
+    """What `load_engine` gets for a file of a workspace: `name` as given on the command line, else
+    the model of the settings, adapted to the workspace where that was trained and is wanted.
+    """
+    if name is not None:
+        return name
+    wanted = settings.model
+    return model_for(root, wanted.name) if wanted.adapted else wanted.name
 
 
 def settings_of(root: Path) -> Settings:

@@ -11,13 +11,13 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
-import platformdirs
-
 from qcoder.context.index import Index
 from qcoder.lsp_server.cli_engine import load_engine
 from qcoder.lsp_server.headless import InputError
+from qcoder.model.adapted import adapted_models
 from qcoder.model.bench_report import report
 from qcoder.model.engine import Engine
+from qcoder.model.registry import DEFAULT_NAME, model_names, models_folder
 from qcoder.model.request import GenerationRequest, Prompt
 
 ROUNDS = 7
@@ -26,17 +26,7 @@ ROUNDS = 7
 def model(args: argparse.Namespace) -> int:
     """List, describe or check models."""
     if args.action == "list":
-        rows = [{"name": "default", "path": "shipped"}]
-        folder = Path(platformdirs.user_data_dir("qcoder", appauthor=False)) / "models"
-        rows += [
-            {"name": p.parent.name, "path": str(p.parent)} for p in folder.glob("*/config.json")
-        ]
-        print(
-            json.dumps(rows)
-            if args.format == "json"
-            else "\n".join(f"{r['name']:20} {r['path']}" for r in rows)
-        )
-        return 0
+        return listed(args.format)
     engine = load_engine(args.name)
     info = asdict(engine.info)
     if args.action == "check":
@@ -51,6 +41,28 @@ def model(args: argparse.Namespace) -> int:
     for key, value in info.items():
         if key != "manifest":
             print(f"{key:18} {value}")
+    return 0
+
+
+def listed(form: str) -> int:
+    """Every model by name; one that was trained on a workspace says which, and whether it counts."""
+    adapted = {row.name: row for row in adapted_models()}
+    rows: list[dict[str, object]] = [{"name": DEFAULT_NAME, "path": "shipped"}]
+    for name in model_names()[1:]:
+        row: dict[str, object] = {"name": name, "path": str(models_folder() / name)}
+        if name in adapted:
+            known = adapted[name]
+            row |= {"workspace": str(known.workspace), "current": known.current}
+        rows.append(row)
+    if form == "json":
+        print(json.dumps(rows))
+        return 0
+    for row in rows:
+        note = ""
+        if "workspace" in row:
+            note = f"  trained on {row['workspace']}"
+            note += "" if row["current"] else ", from another base: train it again"
+        print(f"{row['name']:20} {row['path']}{note}")
     return 0
 
 

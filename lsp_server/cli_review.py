@@ -15,7 +15,7 @@ from typing import Any
 from qcoder.context.privacy import exclude_spec, refused
 from qcoder.context.workspace import find_root, list_files
 from qcoder.lsp_server.changes import ChangedFile, since, staged, top_level
-from qcoder.lsp_server.cli_engine import load_engine, settings_of
+from qcoder.lsp_server.cli_engine import load_engine, settings_of, workspace_model
 from qcoder.lsp_server.headless import InputError, file_table, read_text, snapshot_of_file
 from qcoder.lsp_server.report_formats import FORMATS
 from qcoder.lsp_server.review import review_document
@@ -140,7 +140,7 @@ def docstring(args: argparse.Namespace) -> int:
     snapshot = snapshot_of_file(path, root, settings_of(root), None)
     engine = None
     if args.model != "none" and not args.check:
-        engine = load_engine(args.model or snapshot.settings.model.name)
+        engine = load_engine(workspace_model(args.model, snapshot.root, snapshot.settings))
         table = file_table(snapshot.document.text, engine.tokenizer)
         snapshot = replace(snapshot, copy_tables=(table,))
     try:

@@ -67,9 +67,13 @@ class DocstringSettings:
 
 @dataclass(frozen=True, slots=True)
 class ModelSettings:
-    """Which model runs and how. A workspace file can never set these unless it is trusted."""
+    """Which model runs and how. An untrusted workspace file may only switch `adapted` off.
+
+    `adapted`: a model that `qcoder train` made for the workspace goes before the one of `name`.
+    """
 
     name: str = field(default="default", metadata={"tighten": "never"})
+    adapted: bool = True
     device: str = field(default="auto", metadata={"tighten": "never"})
     threads: int = _number(0, 0, 1024)
     max_context: int = _number(0, 0, 4_000_000)

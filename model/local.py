@@ -14,6 +14,7 @@ from typing import Any
 import numpy as np
 import torch
 
+from qcoder.model.adapted import is_adapted_default
 from qcoder.model.checkpoint import Checkpoint
 from qcoder.model.config import ModelConfig, load_config
 from qcoder.model.engine import EngineStats, FimOrder, ModelInfo
@@ -308,7 +309,7 @@ def describe(
         max_context=max_context,
         quantization=config.quantization,
         fim_order=order,
-        is_default=folder == DEFAULT_FOLDER,
+        is_default=folder == DEFAULT_FOLDER or is_adapted_default(manifest),
         manifest=dict(manifest),
     )
 
