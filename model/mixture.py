@@ -21,6 +21,7 @@ from safetensors.numpy import load_file
 from qcoder.model.engine import ModelInfo
 from qcoder.model.ngram import (
     MAX_LENGTH,
+    SORTED_LENGTH,
     CopyDistribution,
     LocalHistory,
     Match,
@@ -29,7 +30,7 @@ from qcoder.model.ngram import (
 )
 
 GATE_FILE = "mixture.safetensors"
-FEATURES_PER_SOURCE = 6
+FEATURES_PER_SOURCE = 7
 FEATURES = 2 + 2 * FEATURES_PER_SOURCE + 1
 MIN_PRESENT = 3
 """Fewer tokens than this say nothing about the place, unless the table ends with them."""
@@ -73,7 +74,8 @@ def source_features(copy: CopyDistribution | None, network: FloatArray) -> list[
     top = copy.top
     return [
         1.0,
-        copy.longest / MAX_LENGTH,
+        min(copy.longest, SORTED_LENGTH) / SORTED_LENGTH,
+        float(np.log2(copy.longest + 1)) / 6,
         float(np.log1p(copy.support)) / 4,
         float(copy.probabilities[top]),
         float(network[copy.ids[top]]),

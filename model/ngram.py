@@ -17,8 +17,11 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-MAX_LENGTH = 16
+MAX_LENGTH = 64
 """Longest suffix that is told apart, in tokens."""
+
+SORTED_LENGTH = 16
+"""Tokens that a table is sorted by; longer matches are measured one by one."""
 
 MIN_LENGTH = 2
 """Matches of a single token count only when there is no longer one."""
@@ -52,7 +55,7 @@ class SuffixTable:
 
     @staticmethod
     def build(ids: Sequence[int] | IntArray, weight: float = 1.0) -> SuffixTable:
-        """Sort the positions of `ids` by their last `MAX_LENGTH` tokens (prefix doubling)."""
+        """Sort the positions of `ids` by their last `SORTED_LENGTH` tokens (prefix doubling)."""
         array = np.ascontiguousarray(ids, dtype=np.int32)
         if array.size < 2:
             return SuffixTable(array, np.zeros(0, dtype=np.int32), weight)
@@ -60,7 +63,7 @@ class SuffixTable:
         rank = np.concatenate([[-1], array[:-1]]).astype(np.int64)
         width = 1
         order = np.argsort(rank, kind="stable")
-        while width < MAX_LENGTH:
+        while width < SORTED_LENGTH:
             further = np.full_like(rank, -1)
             further[width:] = rank[:-width] if width < rank.size else further[width:]
             key = (rank + 1) * (np.int64(rank.max()) + 2) + (further + 1)
@@ -78,7 +81,7 @@ class SuffixTable:
         ids, order = self.ids, self.order
         low, high = 0, len(order)
         ranges: list[tuple[int, int]] = []
-        for length in range(1, min(MAX_LENGTH, len(history)) + 1):
+        for length in range(1, min(SORTED_LENGTH, len(history)) + 1):
             wanted = history[-length]
 
             def token(position: int, back: int = length) -> int:
@@ -99,7 +102,19 @@ class SuffixTable:
             inner = (low, high)
             if len(found) >= limit:
                 break
+        if found and found[0].length == SORTED_LENGTH:
+            found = sorted((self._lengthened(m, history) for m in found), key=_longest_first)
         return found
+
+    def _lengthened(self, match: Match, history: Sequence[int]) -> Match:
+        """The match with its true length, of which sorting knows the first part."""
+        if match.length < SORTED_LENGTH:
+            return match
+        size = min(MAX_LENGTH, len(history), match.position)
+        here = self.ids[match.position - size : match.position][::-1]
+        different = np.flatnonzero(here != np.asarray(history[-size:][::-1]))
+        length = int(different[0]) if different.size else size
+        return Match(length, match.next_id, match.position)
 
     def continuation(self, history: Sequence[int], max_tokens: int) -> list[int]:
         """What followed the longest match: a draft of at most `max_tokens`."""
@@ -108,6 +123,10 @@ class SuffixTable:
             return []
         start = found[0].position
         return [int(i) for i in self.ids[start : start + max_tokens]]
+
+
+def _longest_first(match: Match) -> int:
+    return -match.length
 
 
 def _outside(low: int, high: int, inner: tuple[int, int] | None, limit: int) -> NDArray[np.int64]:
@@ -160,7 +179,7 @@ class LocalHistory:
             ):
                 length += 1
             found.append(Match(length, ids[position], position))
-        found.sort(key=lambda m: -m.length)
+        found.sort(key=_longest_first)
         return found
 
     def continuation(self, max_tokens: int) -> list[int]:
@@ -193,7 +212,7 @@ def distribution(matches: Sequence[Match]) -> CopyDistribution | None:
     """
     if not matches:
         return None
-    ordered = sorted(matches, key=lambda m: -m.length)
+    ordered = sorted(matches, key=_longest_first)
     longest = ordered[0].length
     counts: dict[int, int] = {}
     mass: dict[int, float] = {}

@@ -23,17 +23,11 @@ from safetensors.torch import save_file
 from torch import Tensor
 
 from qcoder.model.quant import quantize_int8
+from qcoder.training import checkpoints
 from qcoder.training.items import LANGUAGE_SHARE, PLAIN_SHARE, PSM_SHARE
 
 MAX_CONTEXT = 1024
-
-
-def masters(state: dict[str, Any]) -> dict[str, Tensor]:
-    """Float32 weights of a checkpoint, by parameter name."""
-    names = [n for n in state["network"] if "router_bias" not in n]
-    is_matrix = {n: n.endswith(("qkv", "out", "gate_up", "down")) for n in names}
-    ordered = [n for n in names if is_matrix[n]] + [n for n in names if not is_matrix[n]]
-    return dict(zip(ordered, state["optimizer"]["masters"], strict=True))
+FINISHED = 0.98  # share of the schedule from which the last weights are the best
 
 
 def hub_tensors(weights: dict[str, Tensor], config: dict[str, Any]) -> dict[str, Tensor]:
@@ -125,10 +119,12 @@ def attribution(packages: list[dict[str, Any]]) -> str:
 
 def export(args: argparse.Namespace) -> None:
     """Write the folder; MANIFEST.json comes last because it holds the checksums."""
-    state = torch.load(args.run / "checkpoint.pt", weights_only=True)
+    state = checkpoints.read(args.run / checkpoints.CHECKPOINT)
+    # Before the learning rate has come down, the running average is the better model.
+    average = state["progress"].get("share", 1.0) < FINISHED
     output: Path = args.output
     output.mkdir(parents=True, exist_ok=True)
-    tensors = quantized(hub_tensors(masters(state), state["config"]))
+    tensors = quantized(hub_tensors(checkpoints.masters_by_name(state, average), state["config"]))
     save_file(tensors, output / "model.safetensors", metadata={"format": "pt"})
     (output / "model.safetensors").chmod(0o644)
     (output / "config.json").write_text(json.dumps(hub_config(state["config"]), indent=1) + "\n")
@@ -137,8 +133,8 @@ def export(args: argparse.Namespace) -> None:
     shutil.copyfile(args.tokenizer, output / "tokenizer.json")
     packages = json.loads((args.corpus / "attribution.json").read_text())
     (output / "ATTRIBUTION.md").write_text(attribution(packages))
-    log = [json.loads(line) for line in (args.run / "log.jsonl").read_text().splitlines()]
-    write_manifest(output, state["progress"], log)
+    log = [json.loads(line) for line in (args.run / checkpoints.LOG).read_text().splitlines()]
+    write_manifest(output, state["progress"], log, average)
 
 
 def refresh_manifest(output: Path, facts: dict[str, Any]) -> None:
@@ -157,7 +153,9 @@ def checksums(output: Path) -> dict[str, dict[str, Any]]:
     }
 
 
-def write_manifest(output: Path, progress: dict[str, Any], log: list[dict[str, Any]]) -> None:
+def write_manifest(
+    output: Path, progress: dict[str, Any], log: list[dict[str, Any]], average: bool
+) -> None:
     """MANIFEST.json: what this is, how it was trained, checksums of every other file."""
     manifest = {
         "name": "qcoder-nano",
@@ -170,6 +168,7 @@ def write_manifest(output: Path, progress: dict[str, Any], log: list[dict[str, A
             "wall_seconds": round(progress["seconds"]),
             "device": f"CPU, {platform.machine()}, 2 threads",
             "torch": torch.__version__,
+            "weights": "running average" if average else "last",
             "final_loss_nats": log[-1]["loss"],
             "expert_load_cv": log[-1]["load_cv"],
             "language_share": LANGUAGE_SHARE,

@@ -35,10 +35,20 @@ LANGUAGE_SHARE = {
     "c": 0.02,
     "cpp": 0.07,
 }
-SPANS = {"rest_of_line": 0.35, "lines": 0.22, "block": 0.15, "docstring": 0.08, "random": 0.20}
+SPANS = {
+    "rest_of_line": 0.35,
+    "lines": 0.20,
+    "block": 0.12,
+    "node": 0.08,
+    "docstring": 0.08,  # function-to-docstring: the body stands in the suffix
+    "random": 0.17,
+}
 PLAIN_SHARE, PSM_SHARE, NEIGHBOUR_SHARE, IMPORT_DROP_SHARE = 0.35, 0.10, 0.25, 0.10
 CHARS_PER_TOKEN = 3.0  # below the real mean, so that most items end inside their row
 DOCSTRING = re.compile(r'"""(.+?)"""', re.DOTALL)
+NAME = re.compile(r"[A-Za-z_]\w{4,}")
+NEIGHBOURS_TRIED = 6
+LONGEST_NODE = 600  # characters
 IMPORT = re.compile(r"^(?:from \S+ )?import [^\n(]*\n", re.MULTILINE)
 
 
@@ -64,7 +74,7 @@ class TextSource(Protocol):
 
 
 class Corpus:
-    """Files by language, drawn in proportion to their length."""
+    """Files by language, drawn in proportion to their length; languages without text are left out."""
 
     def __init__(self, folder: Path) -> None:
         self.files: dict[str, list[Source]] = {}
@@ -74,26 +84,39 @@ class Corpus:
             rows = []
             with (folder / f"{language}.jsonl").open() as lines:
                 for line in lines:
-                    source = Source(**json.loads(line))
+                    row = json.loads(line)
+                    source = Source(row["package"], row["path"], row["text"])
                     rows.append(source)
                     self.packages.setdefault((language, source.package), []).append(source)
             self.files[language] = rows
-            lengths = np.array([min(len(s.text), 60_000) for s in rows], dtype=np.float64)
-            self.cumulative[language] = lengths.cumsum() / lengths.sum()
+            if rows:
+                lengths = np.array([min(len(s.text), 60_000) for s in rows], dtype=np.float64)
+                self.cumulative[language] = lengths.cumsum() / lengths.sum()
+        if not self.cumulative:
+            raise SystemExit(f"{folder} holds no text; build it with qcoder.training.corpus")
+        self.languages = list(self.cumulative)
+        self.shares = [LANGUAGE_SHARE[language] for language in self.languages]
 
     def draw(self, rng: random.Random) -> tuple[str, Source]:
         """A language by its share and a file by its length."""
-        language = rng.choices(list(LANGUAGE_SHARE), list(LANGUAGE_SHARE.values()))[0]
+        language = rng.choices(self.languages, self.shares)[0]
         index = int(np.searchsorted(self.cumulative[language], rng.random()))
         return language, self.files[language][min(index, len(self.files[language]) - 1)]
 
     def neighbour(self, language: str, source: Source, rng: random.Random) -> Source:
-        """Another file of the same package, nearer folders preferred."""
+        """Of some files of the same package the one that shares most names with `source`.
+
+        That is what the packer prefers as well. A file alone in its package is its own neighbour.
+        """
         pool = self.packages[language, source.package]
-        folder = source.path.rsplit("/", 1)[0]
-        near = [rng.choice(pool) for _ in range(6)]
-        near.sort(key=lambda s: s.path.rsplit("/", 1)[0] != folder)
-        return near[0]
+        names = names_of(source)
+        near = [rng.choice(pool) for _ in range(NEIGHBOURS_TRIED)]
+        return max(near, key=lambda s: len(names & names_of(s)) * (s is not source))
+
+
+def names_of(source: Source) -> set[str]:
+    """Long identifiers near the beginning of a file."""
+    return set(NAME.findall(source.text[:6000]))
 
 
 def window(text: str, size: int, rng: random.Random) -> str:
@@ -103,6 +126,19 @@ def window(text: str, size: int, rng: random.Random) -> str:
     start = rng.randrange(max(1, len(text) - size // 2)) if rng.random() < 0.85 else 0
     start = text.rfind("\n", 0, start) + 1
     return text[start : start + size]
+
+
+def bracketed(text: str, at: int) -> tuple[int, int] | None:
+    """What stands between the first brackets that open after `at`: arguments, a literal, a body."""
+    start = next((i for i in range(at, len(text)) if text[i] in "([{"), None)
+    if start is None:
+        return None
+    closer, depth = {"(": ")", "[": "]", "{": "}"}[text[start]], 0
+    for i in range(start, min(len(text), start + LONGEST_NODE)):
+        depth += (text[i] == text[start]) - (text[i] == closer)
+        if depth == 0:
+            return start + 1, i
+    return None
 
 
 def choose_span(text: str, rng: random.Random) -> tuple[int, int]:
@@ -118,6 +154,8 @@ def choose_span(text: str, rng: random.Random) -> tuple[int, int]:
     if kind == "docstring":
         found = [m.span(1) for m in DOCSTRING.finditer(text) if m.end() - m.start() < 600]
         return rng.choice(found) if found else (at, line_end)
+    if kind == "node":
+        return bracketed(text, at) or (at, line_end)
     if kind == "random":
         return at, min(size, at + int(rng.expovariate(1 / 60)) + 1)
     indent = len(text[line_start:line_end]) - len(text[line_start:line_end].lstrip())

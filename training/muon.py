@@ -83,10 +83,16 @@ class Muon:
         for j, grad in enumerate(grads[count:]):
             if grad is not None:
                 self._adam(j, count + j, grad.mul_(factor), lr_scale)
-        for p, master in zip(parameters, self.masters, strict=True):
-            p.copy_(master)
+        for p in parameters:
             p.grad = None
+        self.publish()
         return norm
+
+    @torch.no_grad()
+    def publish(self) -> None:
+        """Write the masters to the parameters."""
+        for p, master in zip(self.matrices + self.others, self.masters, strict=True):
+            p.copy_(master)
 
     def _adam(self, j: int, i: int, grad: Tensor, lr_scale: float) -> None:
         first = self.first[i].lerp_(grad, 0.1)
@@ -113,6 +119,4 @@ class Muon:
         ):
             mine.copy_(saved)
         self.steps = state["steps"]
-        with torch.no_grad():
-            for p, master in zip(self.matrices + self.others, self.masters, strict=True):
-                p.copy_(master)
+        self.publish()

@@ -14,7 +14,6 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-
 QUERY_BLOCK = 128
 LOSS_CHUNK = 512  # rows of logits at a time, so that they stay in the CPU's cache
 
@@ -34,6 +33,32 @@ class NetworkConfig:
     moe_intermediate_size: int = 256
     rope_theta: float = 1e5
     rms_norm_eps: float = 1e-6
+
+
+SIZES = {
+    # 19.8 M parameters, 5.9 M active beside the embedding: what two CPU cores can train.
+    "nano": NetworkConfig(),
+    # 60.9 M, 13.2 M active: needs a GPU to train.
+    "mini": NetworkConfig(
+        vocab_size=16384,
+        hidden_size=512,
+        num_hidden_layers=8,
+        num_attention_heads=8,
+        num_experts=24,
+        num_experts_per_tok=4,
+        moe_intermediate_size=160,
+    ),
+    # Learns indentation and keywords in a minute; only to try the way from text to weights.
+    "smoke": NetworkConfig(
+        vocab_size=2048,
+        hidden_size=128,
+        num_hidden_layers=2,
+        num_attention_heads=4,
+        head_dim=32,
+        num_experts=4,
+        moe_intermediate_size=128,
+    ),
+}
 
 
 def rotary_table(config: NetworkConfig, length: int) -> Tensor:
@@ -150,7 +175,7 @@ class Layer(nn.Module):
         flat = chosen.flatten()
         order = flat.argsort()
         inverse = torch.empty_like(order)
-        inverse[order] = torch.arange(order.numel())
+        inverse[order] = torch.arange(order.numel(), device=order.device)
         counts = torch.bincount(flat, minlength=self.config.num_experts)
         copies = h.unsqueeze(1).expand(-1, chosen.shape[1], -1).reshape(order.numel(), -1)
         rows = Permute.apply(copies, order, inverse)
@@ -160,6 +185,20 @@ class Layer(nn.Module):
             outputs.append(F.linear(F.silu(gate) * up, self.down[expert]))
         # Undo the sort, then combine the k outputs of each token.
         y = Permute.apply(torch.cat(outputs), inverse, order).view(*chosen.shape, -1)
+        return (y * weights.unsqueeze(-1).to(y.dtype)).sum(1), counts
+
+    def grouped_experts(self, h: Tensor, chosen: Tensor, weights: Tensor) -> tuple[Tensor, Tensor]:
+        """What `experts` computes, in two grouped matrix products: static shapes, for a GPU."""
+        flat = chosen.flatten()
+        order = flat.argsort()
+        inverse = order.argsort()
+        counts = F.one_hot(flat, self.config.num_experts).sum(0)
+        ends = counts.cumsum(0).to(torch.int32)
+        copies = h.unsqueeze(1).expand(-1, chosen.shape[1], -1).reshape(order.numel(), -1)
+        rows = Permute.apply(copies, order, inverse)
+        gate, up = F.grouped_mm(rows, self.gate_up.mT, offs=ends).chunk(2, dim=-1)
+        y = F.grouped_mm(F.silu(gate) * up, self.down.mT, offs=ends)
+        y = Permute.apply(y, inverse, order).view(*chosen.shape, -1)
         return (y * weights.unsqueeze(-1).to(y.dtype)).sum(1), counts
 
 
@@ -175,6 +214,7 @@ class Network(nn.Module):
         self.register_buffer("table", rotary_table(config, max_length), persistent=False)
         self.attention = Layer.attention
         self.route = Layer.route
+        self.experts = Layer.experts
         self.loss_chunk = loss_chunk
         self.reset()
 
@@ -186,8 +226,14 @@ class Network(nn.Module):
                 scale = depth if name.endswith(("out", "down")) else 1.0
                 nn.init.normal_(p, std=0.02 * scale)
 
+    def group_experts(self) -> None:
+        """Use grouped matrix products for the experts."""
+        self.experts = Layer.grouped_experts
+
     def compile(self) -> None:
         """Compile the parts with static shapes; the expert loop depends on the data."""
+        if self.experts is Layer.grouped_experts:
+            self.experts = torch.compile(Layer.grouped_experts, dynamic=False)
         self.attention = torch.compile(Layer.attention, dynamic=False)
         self.route = torch.compile(Layer.route, dynamic=False)
         self.loss_chunk = torch.compile(loss_chunk, dynamic=False)
@@ -200,7 +246,7 @@ class Network(nn.Module):
         for layer in self.layers:
             x = self.attention(layer, x, table)
             h, chosen, weights, layer_balance = self.route(layer, x)
-            y, counts = layer.experts(h, chosen, weights)
+            y, counts = self.experts(layer, h, chosen, weights)
             x = x + y.view_as(x)
             balance = balance + layer_balance
             loads.append(counts)

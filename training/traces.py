@@ -1,7 +1,7 @@
-"""Runs a checkpoint over held-out files, token by token, with the true history (teacher forcing).
+"""Runs a checkpoint over files, token by token, with the true history (teacher forcing).
 
 A `Trace` holds for every token of a file what network, copy model and their gate inputs said before
-it was seen. `gate.py` fits the mixture on traces, `benchmarks/completion_quality.py` scores them.
+it was seen; `gate.py` fits the mixture on traces.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from qcoder.model.engine import Engine
-from qcoder.model.mixture import FEATURES, SOURCES, Gate, gate_features
+from qcoder.model.mixture import FEATURES, SOURCES, gate_features
 from qcoder.model.ngram import (
     MAX_LENGTH,
     CopyDistribution,
@@ -24,31 +24,24 @@ from qcoder.model.ngram import (
     distribution,
 )
 
-UNIFORM_SHARE = 0.05  # the copy model alone gives this much to all tokens alike
+CANDIDATES = 32
+"""Tokens whose probabilities are kept a place: the true one, then the likeliest of each source."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Trace:
-    """One file of n tokens. `truth` and `right` have a column a source: network, local, table.
+    """One file of n tokens that begin at `starts` [n] (characters of `text`).
 
-    ids [n]; starts [n] character offsets; features [n, FEATURES]; present [n, 3];
-    truth [n, 3] probability of the true token; right [n, 3] whether each source's argmax is true.
-    copy_truth [n], copy_right [n]: local and table matches pooled, with a uniform floor.
-    mixed_truth [n], mixed_right [n]: under `gate`, when one was given.
+    features [n, FEATURES]; present [n, SOURCES], whether a source says anything; candidates
+    [n, CANDIDATES, SOURCES], probabilities by source, the true token's in row 0 and zeros in rows
+    that are not needed.
     """
 
-    path: str
     text: str
-    ids: NDArray[np.int64]
     starts: NDArray[np.int64]
     features: NDArray[np.float32]
     present: NDArray[np.bool_]
-    truth: NDArray[np.float32]
-    right: NDArray[np.bool_]
-    copy_truth: NDArray[np.float32]
-    copy_right: NDArray[np.bool_]
-    mixed_truth: NDArray[np.float32]
-    mixed_right: NDArray[np.bool_]
+    candidates: NDArray[np.float32]
 
 
 def package_files(package: str, suffixes: tuple[str, ...] = (".py",)) -> list[tuple[str, str]]:
@@ -90,58 +83,46 @@ def network_logprobs(
     return np.concatenate(rows).astype(np.float32)
 
 
-def trace_file(
-    engine: Engine, path: str, text: str, table: SuffixTable | None, gate: Gate | None
-) -> Trace:
+def trace_file(engine: Engine, path: str, text: str, table: SuffixTable | None) -> Trace:
     """Trace one file, as if it were typed from its first to its last character."""
     tokenizer = engine.tokenizer
     header = [tokenizer.special["<|file_sep|>"], *tokenizer.encode(path + "\n")]
     body = tokenizer.encode(text)
     logprobs = network_logprobs(engine, [*header, *body], len(header), engine.info.max_context)
     history = LocalHistory(header)
-    n = len(body)
-    features = np.zeros((n, FEATURES), dtype=np.float32)
-    present = np.zeros((n, SOURCES), dtype=np.bool_)
-    truth = np.zeros((n, SOURCES), dtype=np.float32)
-    right = np.zeros((n, SOURCES), dtype=np.bool_)
-    copy_truth, mixed_truth = np.zeros(n, np.float32), np.zeros(n, np.float32)
-    copy_right, mixed_right = np.zeros(n, np.bool_), np.zeros(n, np.bool_)
+    features = np.zeros((len(body), FEATURES), dtype=np.float32)
+    present = np.zeros((len(body), SOURCES), dtype=np.bool_)
+    candidates = np.zeros((len(body), CANDIDATES, SOURCES), dtype=np.float32)
     for i, token in enumerate(body):
         network = np.exp(logprobs[i])
-        local_matches = history.matches()
-        table_matches = table.matches(history.ids[-MAX_LENGTH:]) if table else []
-        local, far = distribution(local_matches), distribution(table_matches)
-        pooled = distribution(local_matches + table_matches)
+        local = distribution(history.matches())
+        far = distribution(table.matches(history.ids[-MAX_LENGTH:]) if table else [])
         features[i] = gate_features(network, local, far)
         present[i] = (True, local is not None, far is not None)
-        truth[i, 0], right[i, 0] = network[token], network.argmax() == token
-        mixed = network.copy()
-        if gate is not None:
-            weights = gate.weights(features[i], present[i].tolist())
-            mixed *= weights[0]
-            for copy, weight in ((local, weights[1]), (far, weights[2])):
-                if copy is not None:
-                    mixed[copy.ids] += weight * copy.probabilities
+        rows = likeliest(network, (local, far), token)
+        candidates[i, : len(rows), 0] = network[rows]
         for column, copy in ((1, local), (2, far)):
-            truth[i, column], right[i, column] = of_copy(copy, token)
-        copied, copy_right[i] = of_copy(pooled, token)
-        floor = UNIFORM_SHARE if pooled is not None else 1.0
-        copy_truth[i] = (1 - floor) * copied + floor / network.size
-        mixed_truth[i], mixed_right[i] = mixed[token], mixed.argmax() == token
+            candidates[i, : len(rows), column] = of_copy(copy, rows)
         history.push(token)
     sizes = [len(tokenizer.decode([t])) for t in body]
     starts = np.concatenate([[0], np.cumsum(sizes)[:-1]]).astype(np.int64)
-    return Trace(
-        path, text, np.array(body), starts, features, present, truth, right,
-        copy_truth, copy_right, mixed_truth, mixed_right,
-    )  # fmt: skip
+    return Trace(text, starts, features, present, candidates)
 
 
-def of_copy(copy: CopyDistribution | None, token: int) -> tuple[float, bool]:
-    """Probability of `token` under a copy source, and whether it is the source's first choice."""
+def likeliest(
+    network: NDArray[np.float32], copies: Sequence[CopyDistribution | None], truth: int
+) -> list[int]:
+    """`truth` and at most CANDIDATES - 1 other tokens that any source finds likely."""
+    found = [truth, *np.argpartition(network, -6)[-6:].tolist()]
+    for copy in copies:
+        if copy is not None:
+            found += copy.ids[np.argsort(-copy.probabilities)[:12]].tolist()
+    return list(dict.fromkeys(found))[:CANDIDATES]
+
+
+def of_copy(copy: CopyDistribution | None, tokens: Sequence[int]) -> list[float]:
+    """Probabilities of `tokens` under a copy source."""
     if copy is None:
-        return 0.0, False
-    hit = np.flatnonzero(copy.ids == token)
-    return (float(copy.probabilities[hit[0]]) if hit.size else 0.0), bool(
-        copy.ids[copy.top] == token
-    )
+        return [0.0] * len(tokens)
+    known = dict(zip(copy.ids.tolist(), copy.probabilities.tolist(), strict=True))
+    return [known.get(token, 0.0) for token in tokens]

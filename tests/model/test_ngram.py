@@ -27,6 +27,7 @@ def test_suffix_table_finds_the_same_matches_as_a_scan(size: int, alphabet: int)
     table = SuffixTable.build(ids)
     for _ in range(10):
         history = [rng.randrange(alphabet) for _ in range(rng.randint(0, 20))]
+        history += ids[: rng.randint(0, 90)]  # longer than what the table is sorted by
         lengths = {at: longest_by_hand(ids, history, at) for at in range(1, size)}
         shortest = 2 if max(lengths.values(), default=0) >= 2 else 1
         expected = sorted((-n, at) for at, n in lengths.items() if n >= shortest)

@@ -1,7 +1,6 @@
 """The trained network and the exported checkpoint are the same function."""
 
 import argparse
-import json
 import random
 from pathlib import Path
 
@@ -9,50 +8,12 @@ import pytest
 import torch
 
 from qcoder.model.engine import Engine
-from qcoder.training.corpus import accept, strip_licence_header
+from qcoder.training.checkpoints import make_optimizer, save
 from qcoder.training.export import export
 from qcoder.training.items import Corpus, Rows, choose_span, window
 from qcoder.training.muon import orthogonalize
 from qcoder.training.network import Network, NetworkConfig
-from qcoder.training.pretrain import lr_scale, make_optimizer, save
-from qcoder.training.tokenizer import train as train_tokenizer
-
-SOURCE = '''"""Adds numbers."""
-import math
-
-
-def add(first: int, second: int) -> int:
-    """Sum of two numbers."""
-    return first + second
-
-
-class Adder:
-    def __init__(self, start: int) -> None:
-        self.total = start
-
-    def push(self, value: int) -> None:
-        self.total = add(self.total, value)
-'''
-
-
-@pytest.fixture(scope="module")
-def corpus_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    folder = tmp_path_factory.mktemp("corpus")
-    for language in ("python", "typescript", "javascript", "go", "rust", "c", "cpp"):
-        rows = [
-            {"package": "p", "path": f"p/{i}.x", "text": SOURCE.replace("add", f"add_{i}")}
-            for i in range(4)
-        ]
-        (folder / f"{language}.jsonl").write_text("\n".join(map(json.dumps, rows)) + "\n")
-    (folder / "attribution.json").write_text("[]")
-    return folder
-
-
-@pytest.fixture(scope="module")
-def tokenizer_file(corpus_folder: Path) -> Path:
-    path = corpus_folder / "tokenizer.json"
-    train_tokenizer(Corpus(corpus_folder), 400, megabytes=1).save(str(path))
-    return path
+from qcoder.training.schedule import SCHEDULES
 
 
 def small_config(vocab_size: int) -> NetworkConfig:
@@ -68,7 +29,8 @@ def test_exported_engine_equals_the_training_network_up_to_int8(
     torch.manual_seed(0)
     network = Network(small_config(400), 64)
     optimizer = make_optimizer(network)
-    save(tmp_path / "checkpoint.pt", network, optimizer, {"seconds": 1.0, "tokens": 2, "steps": 1})
+    progress = {"seconds": 1.0, "tokens": 2, "steps": 1}
+    save(tmp_path / "checkpoint.pt", network, optimizer, optimizer.masters, progress)
     (tmp_path / "log.jsonl").write_text('{"loss": 1.0, "load_cv": 0.1}\n')
     export(
         argparse.Namespace(
@@ -125,38 +87,18 @@ def test_orthogonalize_gives_singular_values_near_one(shape: tuple[int, int, int
 
 
 @pytest.mark.parametrize("seed", range(30))
-def test_spans_lie_inside_the_text(seed: int) -> None:
+def test_spans_lie_inside_the_text(source_text: str, seed: int) -> None:
     rng = random.Random(seed)
-    text = window(SOURCE, rng.randint(30, 600), rng)
+    text = window(source_text, rng.randint(30, 600), rng)
     start, stop = choose_span(text, rng)
     assert 0 <= start <= stop <= len(text)
 
 
-def test_schedule_warms_up_holds_and_cools() -> None:
-    assert lr_scale(0.0, 0) < 0.1
-    assert lr_scale(0.5, 1000) == 1.0
-    assert lr_scale(1.0, 1000) == 0.0
-
-
-@pytest.mark.parametrize(
-    ("path", "text", "kept"),
-    [
-        ("p/a.py", SOURCE, True),
-        ("p/tests/a.py", SOURCE, False),
-        ("p/vendor/a.py", SOURCE, False),
-        ("p/a_pb2.py", SOURCE, False),
-        ("p/a.py", "# @generated\n" + SOURCE, False),
-        ("p/a.py", SOURCE + "key = 'AKIA" + "ABCDEFGHIJKLMNOP'\n", False),
-        ("p/a.py", SOURCE + "def broken(:\n", False),
-        ("p/a.py", "x = 1\n", False),
-        ("p/a.py", SOURCE + "x = '" + "a" * 1100 + "'\n", False),
-    ],
-)
-def test_filters_of_the_corpus(path: str, text: str, kept: bool) -> None:
-    assert (accept(path, text.encode(), "python") is not None) == kept
-
-
-def test_licence_header_is_stripped_and_other_comments_stay() -> None:
-    header = "# Copyright 2020 Somebody\n# All rights reserved\n\n"
-    assert strip_licence_header(header + "x = 1\n", "python") == "x = 1\n"
-    assert strip_licence_header("# Adds numbers\nx = 1\n", "python").startswith("# Adds")
+@pytest.mark.parametrize("name", list(SCHEDULES))
+def test_schedule_warms_up_holds_and_cools(name: str) -> None:
+    schedule = SCHEDULES[name]
+    assert schedule.lr_scale(0.0, 0) < 0.1
+    assert schedule.lr_scale(0.5, 1000) == 1.0
+    assert schedule.lr_scale(1.0, 1000) == 0.0
+    assert schedule.phase(0.0) == schedule.phases[0]
+    assert schedule.phase(1.0) == schedule.phases[-1]
