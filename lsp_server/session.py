@@ -28,6 +28,7 @@ from qcoder.lsp_server.jobs import EngineThread
 from qcoder.lsp_server.protocol import Status
 from qcoder.lsp_server.settings import FILE_NAME, ModelSettings, Settings
 from qcoder.lsp_server.snapshot import Snapshot
+from qcoder.model.adapted import model_for
 from qcoder.model.engine import Engine
 from qcoder.model.ngram import SuffixTable
 from qcoder.model.request import CancelToken, GenerationRequest, Priority, Prompt
@@ -37,6 +38,7 @@ logger = logging.getLogger(__name__)
 ENGINE_VARIABLE = "QCODER_ENGINE"
 """Test seam: `fake:TEXT` runs a scripted engine in place of a model."""
 
+LOADING = "loading the model"
 MAX_RECENT = 20
 PROGRESS_SECONDS = 0.2
 MAX_TABLE_CHARACTERS = 1_000_000
@@ -83,8 +85,9 @@ class Session:
     def start(self, roots: Sequence[Path], settings: Settings, watch: bool) -> None:
         """Load the model and index the folders, each in its own thread."""
         self.settings, self._watch, self._started = settings, watch, True
-        self.restart_engine()
+        self._begin("loading", LOADING)  # before an index can say that all is ready
         self.change_folders(roots, ())
+        self.restart_engine()
 
     def stop(self) -> None:
         """End all threads soon; nothing waits for them."""
@@ -119,10 +122,14 @@ class Session:
             self.later(partial(self._index, folder))
 
     def restart_engine(self) -> None:
-        """Load the model with the present settings; one that is there goes first."""
+        """Load the model with the present settings; one that is there goes first.
+
+        One that was trained on a workspace counts when that is the only folder.
+        """
         self.engine = None
-        self._begin("loading", "loading the model")
-        load = partial(load_engine, self.settings.model)
+        self._begin("loading", LOADING)
+        roots = [folder.root for folder in self.folders]
+        load = partial(load_engine, self.settings.model, roots[0] if len(roots) == 1 else None)
         self.engine_thread.submit("load", Priority.COMPLETION, load, self._loaded)
 
     def reindex(self) -> None:
@@ -197,10 +204,13 @@ class Session:
 
     def files_changed(self, paths: Sequence[Path]) -> None:
         """Files changed on disk."""
+        changed: dict[Folder, list[str]] = {}
         for path in paths:
             folder, relative = self.locate(path)
             if folder is not None:
-                self.later(partial(self._update, folder, relative))
+                changed.setdefault(folder, []).append(relative)
+        for folder, inner in changed.items():
+            self.later(partial(self._update, folder, inner))
 
     def begin(self, reason: str, message: str) -> Callable[[], None]:
         """Show the server busy until the returned function is called."""
@@ -285,9 +295,9 @@ class Session:
         if folder.watcher is not None:
             self.later(folder.watcher.stop)  # waits for the watcher's threads
 
-    def _update(self, folder: Folder, relative: str) -> None:
+    def _update(self, folder: Folder, paths: Sequence[str]) -> None:
         if folder.index is not None and not folder.closed:
-            folder.index.update(relative)
+            folder.index.update_all(paths)
 
     def _disk_changed(self, folder: Folder, paths: frozenset[str] | None) -> None:
         if paths is None or FILE_NAME in paths:
@@ -295,8 +305,7 @@ class Session:
         if paths is None:
             self.later(partial(self._scan, folder))
             return
-        for path in paths:
-            self.later(partial(self._update, folder, path))
+        self.later(partial(self._update, folder, tuple(paths)))
 
     def _begin(self, reason: str, message: str) -> None:
         with self._state:
@@ -326,15 +335,15 @@ class Session:
             return Status("Normal", "ready", "")
 
 
-def load_engine(wanted: ModelSettings, _: CancelToken) -> Engine:
-    """The engine of the settings, warmed up; raises `CheckpointError`."""
+def load_engine(wanted: ModelSettings, root: Path | None, _: CancelToken) -> Engine:
+    """The engine of the settings for a workspace, warmed up; raises `CheckpointError`."""
     script = os.environ.get(ENGINE_VARIABLE, "")
     if script.startswith("fake:"):
         from qcoder.model.fake import FakeEngine
 
         return cast(Engine, FakeEngine([script.removeprefix("fake:")]))
     engine = Engine.load(
-        wanted.name,
+        model_for(root, wanted.name) if wanted.adapted else wanted.name,
         wanted.device,
         max_context=wanted.max_context or None,
         threads=wanted.threads,
