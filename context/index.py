@@ -39,8 +39,8 @@ from qcoder.context.segments import Document, Segment, Span
 from qcoder.context.workspace import (
     Source,
     ignored_by_rules,
-    is_listed,
     list_files,
+    listed_among,
     read_source,
     version_on_disk,
 )
@@ -49,6 +49,7 @@ logger = logging.getLogger(__name__)
 
 SAVE_EVERY_FILES = 2000
 SAVE_EVERY_S = 10.0
+MAX_UPDATES = 1000
 
 _Pair = tuple[FileRecord, Symbol]
 
@@ -140,17 +141,25 @@ class Index:
 
     def update(self, path: str) -> None:
         """Re-read one file; it goes when it is gone or excluded. A folder is looked through."""
-        if path.rpartition("/")[2] in IGNORE_FILES:
+        self.update_all((path,))
+
+    def update_all(self, paths: Sequence[str]) -> None:
+        """Re-read some files as one; very many, a folder or an ignore file mean all."""
+        folders = (p for p in paths if self._layers.on_disk(p) is None and self._is_folder(p))
+        ignoring = (p for p in paths if p.rpartition("/")[2] in IGNORE_FILES)
+        if len(paths) > MAX_UPDATES or any(ignoring) or any(folders):
             self.refresh()
             return
-        known = self._layers.on_disk(path) is not None
-        is_folder = not known and self._layers.is_folder(path)
-        if is_folder or (not known and (self.root / path).is_dir()):
-            self.refresh()
-        elif known or is_listed(self.root, path, self._exclude):
+        known = {path for path in paths if self._layers.on_disk(path) is not None}
+        listed = listed_among(self.root, [p for p in paths if p not in known], self._exclude)
+        for path in sorted(known | listed):
             with self._disk:
                 self._updated.add(path)
-                self._sync(path)
+                for request in self._stale([path]):
+                    self._take(path, read_record(self.root, request, self._exclude_spec))
+
+    def _is_folder(self, path: str) -> bool:
+        return self._layers.is_folder(path) or (self.root / path).is_dir()
 
     def overlay(self, path: str, document: Document) -> None:
         """Let an open buffer stand in for its file; a private one is kept out instead."""
@@ -333,12 +342,6 @@ class Index:
                 size = version[0] if version else 0
                 stale.append(Request(path, size, old.facts if old else None))
         return stale
-
-    def _sync(self, path: str) -> None:
-        """Make the record of one listed path true to the disk."""
-        with self._disk:
-            for request in self._stale([path]):
-                self._take(path, read_record(self.root, request, self._exclude_spec))
 
     def _take(self, path: str, outcome: FileRecord | str) -> None:
         """Store what was read of a file; `_disk` is held."""

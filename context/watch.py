@@ -1,6 +1,7 @@
 """Changes of the workspace's files, in debounced batches, from the operating system.
 
-`event_filter` names the events that matter. It is not a nicety: without it the watcher's own scan
+A save is a few events within a millisecond or two and is passed on at once; only when more comes is
+there a pause to wait for. `event_filter` names the events that matter. It is not a nicety: without it the watcher's own scan
 of a big tree raises open and close events that overflow the kernel's queue, over and over, and no
 edit is ever reported. When events were lost all the same, the batch is None: look at everything.
 """
@@ -36,8 +37,10 @@ logger = logging.getLogger(__name__)
 OnChange = Callable[[frozenset[str] | None], None]
 """Gets changed paths, relative with slashes (a folder stands for what is in it), or None: all."""
 
+SETTLE_S = 0.005
 DEBOUNCE_S = 0.1
 MAX_DELAY_S = 1.0
+FEW = 16
 MAX_BATCH = 500
 
 EVENTS: list[type[FileSystemEvent]] = [
@@ -155,7 +158,9 @@ class Watcher:
             if not self._changed and not self._rescan:
                 self._wake.wait()
                 continue
-            due = min(self._last + self._debounce_s, self._first + MAX_DELAY_S)
+            few = len(self._changed) <= FEW and not self._rescan
+            pause = min(SETTLE_S, self._debounce_s) if few else self._debounce_s
+            due = min(self._last + pause, self._first + MAX_DELAY_S)
             left = due - time.monotonic()
             if left <= 0:
                 break

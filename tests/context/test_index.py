@@ -143,6 +143,27 @@ def test_update_of_a_folder_or_an_ignore_file_looks_at_everything(root: Path, ca
     assert index.paths() == (".gitignore", "notes.md")
 
 
+def test_many_updates_at_once_equal_a_rebuild(root: Path, cache: Path, tmp_path: Path) -> None:
+    index = fresh(root, cache)
+    for i in range(63):
+        (root / "pkg" / f"new_{i}.py").write_text(f"def made_{i}(): pass\n")
+    (root / "pkg" / "a.py").unlink()
+    (root / ".env").write_text("KEY=1\n")
+    changed = [f"pkg/new_{i}.py" for i in range(63)]
+    index.update_all([*changed, "pkg/a.py", ".env", "never/was.py"])
+    assert state(index) == state(fresh(root, tmp_path / "other"))
+
+
+def test_more_updates_than_one_by_one_look_at_everything(
+    root: Path, cache: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    index = fresh(root, cache)
+    monkeypatch.setattr(index_module, "MAX_UPDATES", 1)
+    (root / "pkg" / "new.py").write_text("def new(): pass\n")
+    index.update_all(["notes.md", "pkg/b.py"])
+    assert len(index.definitions("new")) == 1
+
+
 def test_update_keeps_out_what_the_rules_keep_out(root: Path, cache: Path) -> None:
     (root / ".gitignore").write_text("*.gen.py\n")
     index = fresh(root, cache)

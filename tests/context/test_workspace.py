@@ -16,6 +16,7 @@ from qcoder.context.workspace import (
     find_root,
     is_listed,
     list_files,
+    listed_among,
     read_source,
     refused,
 )
@@ -116,6 +117,49 @@ def test_is_listed_agrees_with_the_listing(tmp_path: Path) -> None:
         listed = set(list_files(tmp_path).paths)
         for path in [*TREE, "docs/b.py", "missing.py"]:
             assert is_listed(tmp_path, path) == (path in listed), path
+
+
+def test_tracked_files_count_though_rules_ignore_them(tmp_path: Path) -> None:
+    write(tmp_path, {".gitignore": "*.gen.py\n", "a.gen.py": "", "b.gen.py": ""})
+    git(tmp_path, "init", "-q")
+    git(tmp_path, "add", "-f", "a.gen.py")
+    assert list_files(tmp_path).paths == (".gitignore", "a.gen.py")
+    assert listed_among(tmp_path, ["a.gen.py", "b.gen.py"]) == {"a.gen.py"}
+
+
+def test_files_of_a_repository_inside_are_listed_by_its_own_rules(tmp_path: Path) -> None:
+    tree = {"sub/a.py": "", "sub/b.tmp": "", "sub/.gitignore": "*.tmp\n", "out/c.py": ""}
+    write(tmp_path, {**tree, ".gitignore": "out/\n"})
+    for folder in ("", "sub", "out"):
+        git(tmp_path / folder, "init", "-q")
+    listed = set(list_files(tmp_path).paths)
+    assert "sub/a.py" in listed
+    assert "out/c.py" not in listed
+    assert listed_among(tmp_path, list(tree)) == listed - {".gitignore"}
+
+
+def test_folder_that_says_it_is_derived_is_left_out_without_git(tmp_path: Path) -> None:
+    write(tmp_path, {"env/pyvenv.cfg": "", "env/lib/x.py": "", "a.py": ""})
+    assert list_files(tmp_path).paths == ("a.py",)
+    assert listed_among(tmp_path, ["env/lib/x.py", "a.py"]) == {"a.py"}
+
+
+def test_many_paths_are_one_question_to_git(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    names = [f"f{i}.py" for i in range(63)]
+    write(tmp_path, dict.fromkeys(names, ""))
+    git(tmp_path, "init", "-q")
+    questions = []
+    ask = workspace.subprocess.run
+
+    def count(*args: object, **options: object) -> object:
+        questions.append(args)
+        return ask(*args, **options)
+
+    monkeypatch.setattr(workspace.subprocess, "run", count)
+    assert listed_among(tmp_path, names) == set(names)
+    assert len(questions) == 1
 
 
 @pytest.mark.parametrize("in_git", [True, False])
