@@ -93,7 +93,11 @@ export class Connection implements vscode.Disposable {
         LANGUAGES.map((language) => ({ scheme, language })),
       ),
       outputChannel: this.log,
-      initializationOptions: explicitOptions(undefined, this.keys),
+      // A workspace that becomes trusted restarts the server (extension.ts).
+      initializationOptions: {
+        ...explicitOptions(undefined, this.keys),
+        trusted: vscode.workspace.isTrusted,
+      },
       synchronize: { configurationSection: 'qcoder' },
       middleware: {
         workspace: {
