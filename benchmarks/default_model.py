@@ -133,12 +133,12 @@ def left_to_right(
         by_predictor = figures(done)
         for predictor, values in by_predictor.items():
             results |= {f"{language}_{predictor}_{name}": v for name, v in values.items()}
-        results |= lead(language, by_predictor)
+        results |= advantage(language, by_predictor)
         notes.append(f"{language}: {len(done)} of {len(own)} files scored from left to right")
     return results
 
 
-def lead(language: str, by_predictor: dict[str, dict[str, float]]) -> dict[str, float]:
+def advantage(language: str, by_predictor: dict[str, dict[str, float]]) -> dict[str, float]:
     """How far the mixture is before the best peer without network."""
     if MIXTURE not in by_predictor:
         return {}

@@ -160,7 +160,7 @@ def figures(filled: Sequence[Filled]) -> dict[str, float]:
     ms = np.array([1000 * f.seconds for f in filled])
     similar = [Levenshtein.normalized_similarity(f.text.rstrip(), f.hole.truth) for f in filled]
     return {
-        "holes": len(filled),
+        "count": len(filled),
         "exact": share(f.exact for f in filled),
         "edit_similarity": float(np.mean(similar)),
         "ended_rate": share(f.ended for f in filled),

@@ -36,7 +36,7 @@ def test_listed_files_of_other_repositories_are_scored(tmp_path: Path) -> None:
     result = json.loads(done.stdout)
     figures = result["figures"]
     assert figures["python_files"] == 1
-    assert figures["python_holes_holes"] == 4
+    assert figures["python_holes_count"] == 4
     # The other file has every line of this one.
     assert figures["python_copy_token_accuracy"] > 0.9
     assert figures["python_nested_token_accuracy"] > 0.9
