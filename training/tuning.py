@@ -20,14 +20,15 @@ from numpy.typing import NDArray
 from tokenizers import Tokenizer
 from torch import Tensor
 
+from qcoder.training.checkpoints import make_optimizer, split_names
 from qcoder.training.items import Rows, Source
 from qcoder.training.muon import Muon
 from qcoder.training.network import Network
 
 ROW_TOKENS = 1024
 ROWS_A_STEP = 4
-MATRIX_LR, OTHER_LR = 0.004, 4e-4
-"""Peak rates of Muon and AdamW: a fifth of those of the first training."""
+MATRIX_LR, OTHER_LR = 0.005, 5e-4
+"""Peak rates of Muon and AdamW: a quarter of those of the first training."""
 
 WARMUP_STEPS, WARMUP_SHARE = 20, 0.1
 """Warm-up ends with the earlier of the two: a slow machine has few steps in all."""
@@ -40,7 +41,6 @@ MAX_STEP_SECONDS = 30.0
 """A process that was stopped for a while does not lose its schedule."""
 
 SHARES = (0.25, 0.5, 0.75, 1.0)
-MATRICES = ("qkv", "out", "gate_up", "down")
 
 Weights: TypeAlias = dict[str, Tensor]
 """Float32 tensors by the parameter names of `Network`."""
@@ -191,16 +191,10 @@ def faster_dtype() -> torch.dtype:
 
 
 def _optimizer(network: Network) -> tuple[Muon, list[str]]:
-    """Muon for the layers' matrices, AdamW for the rest; parameter names in its masters' order."""
-    named = dict(network.named_parameters())
-    matrices = [name for name in named if name.endswith(MATRICES)]
-    others = [name for name in named if not name.endswith(MATRICES)]
-    optimizer = Muon(
-        [named[name] for name in matrices],
-        [named[name] for name in others],
-        matrix_lr=MATRIX_LR,
-        other_lr=OTHER_LR,
-    )
+    """The optimizer of the first training at lower rates; parameter names in its masters' order."""
+    optimizer = make_optimizer(network)
+    optimizer.matrix_lr, optimizer.other_lr = MATRIX_LR, OTHER_LR
+    matrices, others = split_names([name for name, _ in network.named_parameters()])
     return optimizer, matrices + others
 
 

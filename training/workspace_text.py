@@ -20,7 +20,7 @@ import numpy as np
 from qcoder.context.languages import LANGUAGES, language_of
 from qcoder.context.privacy import exclude_spec
 from qcoder.context.workspace import list_files, read_source
-from qcoder.training.items import Source
+from qcoder.training.items import NEIGHBOURS_TRIED, Source, names_of
 
 MIN_CHARACTERS, MAX_CHARACTERS = 200, 300_000
 MAX_DRAWN_CHARACTERS = 60_000
@@ -144,14 +144,11 @@ class Drawn:
         return language_of(source.path), source
 
     def neighbour(self, language: str, source: Source, rng: random.Random) -> Source:
-        """Another file, of the same folder and language where a few tries find one."""
-        folder = source.path.rpartition("/")[0]
-        tries = [rng.choice(self._files) for _ in range(6)]
-        return min(
-            tries,
-            key=lambda other: (
-                other is source,
-                language_of(other.path) != language,
-                other.path.rpartition("/")[0] != folder,
-            ),
-        )
+        """Of some files another one of the same language that shares most names with `source`."""
+        names = names_of(source)
+
+        def nearness(other: Source) -> tuple[bool, bool, int]:
+            same_language = language_of(other.path) == language
+            return other is not source, same_language, len(names & names_of(other))
+
+        return max((rng.choice(self._files) for _ in range(NEIGHBOURS_TRIED)), key=nearness)

@@ -79,8 +79,8 @@ def test_few_files_still_give_both_halves_something() -> None:
 
 def test_files_are_drawn_by_length_and_neighbours_are_near() -> None:
     files = [
-        source("a/long.py", code(1, 90)), source("a/short.py", code(2, 10)),
-        source("b/far.py", code(3, 10)), source("a/other.go", code(4, 10)),
+        source("a/long.py", code(1, 90)), source("a/near.py", code(1, 10)),
+        source("b/far.py", code(3, 10)), source("a/other.go", code(1, 10)),
     ]  # fmt: skip
     drawn, rng = Drawn(files), random.Random(0)
     seen = [drawn.draw(rng) for _ in range(400)]
