@@ -6,7 +6,6 @@ where the cursor stands inside a line's text, in refused files, or when the mode
 
 from __future__ import annotations
 
-import math
 import re
 import time
 from collections.abc import Callable
@@ -25,6 +24,7 @@ from qcoder.lsp_server.postprocess import (
 )
 from qcoder.lsp_server.prompts import SPECIAL_TOKENS, fim_prompt
 from qcoder.lsp_server.snapshot import Snapshot, Suggestion, TextEdit
+from qcoder.model.confidence import Confidence
 from qcoder.model.engine import Engine
 from qcoder.model.request import (
     CancelToken,
@@ -45,6 +45,7 @@ LARGE_BUDGET = 4096
 INVOKED_CONFIDENCE = 0.15
 ABANDON_AFTER_TOKENS = 4
 ABANDONED = "abandoned"
+UNCALIBRATED = Confidence()
 
 
 @dataclass(frozen=True, slots=True)
@@ -106,7 +107,10 @@ def complete(
         copy_tables=snapshot.copy_tables,
     )
     threshold = INVOKED_CONFIDENCE if invoked else settings.min_confidence
-    generated = collect(engine, request, threshold, block_end(around) if multiline else None)
+    # Calibrated on lines; of longer texts it knows nothing.
+    calibrated = Confidence() if multiline else Confidence.from_manifest(engine.info.manifest)
+    over = block_end(around) if multiline else None
+    generated = collect(engine, request, threshold, over, calibrated)
     generated_at = time.perf_counter()
     if generated.finish == FinishReason.CANCELLED or generated.confidence < threshold:
         return None
@@ -218,10 +222,11 @@ def collect(
     request: GenerationRequest,
     threshold: float = 0.0,
     over: Callable[[str], bool] | None = None,
+    confidence: Confidence = UNCALIBRATED,
 ) -> Generated:
     """Run a generation to its end, or until it is hopeless or long enough.
 
-    The mean probability of a text that began badly rarely recovers, so decoding on below
+    The confidence in a text that began badly rarely recovers, so decoding on below
     `threshold` would only cost the time of the next keystroke. `over` says of the text so far
     whether it is enough.
     """
@@ -237,7 +242,7 @@ def collect(
             scored.append(out.logprob)
         if out.finish is not None:
             finish = out.finish
-        elif len(scored) >= ABANDON_AFTER_TOKENS and confidence(scored) < threshold:
+        elif len(scored) >= ABANDON_AFTER_TOKENS and confidence.of(scored) < threshold:
             finish = ABANDONED
             break
         elif over is not None and over(text):
@@ -247,14 +252,9 @@ def collect(
         text=text,
         tokens=len(real),
         copied=sum(out.source == "ngram" for out in real),
-        confidence=confidence(scored),
+        confidence=confidence.of(scored),
         finish=str(finish),
     )
-
-
-def confidence(logprobs: list[float]) -> float:
-    """Geometric mean of the probabilities; 0 without any."""
-    return math.exp(sum(logprobs) / len(logprobs)) if logprobs else 0.0
 
 
 def edit_of(cleaned: Cleaned, line: int, column: int) -> TextEdit:

@@ -49,7 +49,8 @@ class TextEdit:
 class Suggestion:
     """A completion: `edit` inserts at the cursor (or covers the rest of the line).
 
-    `confidence` is the geometric mean of the token probabilities, 0 to 1. `timings_ms` has the
+    `confidence`, 0 to 1, is the probability of being right where the model is calibrated, else the
+    geometric mean of the token probabilities. `timings_ms` has the
     keys of the command line's JSON: index, pack, prefill, decode, post, total.
     """
 

@@ -16,12 +16,13 @@ import torch
 
 from qcoder.model.adapted import is_adapted_default
 from qcoder.model.checkpoint import Checkpoint
+from qcoder.model.confidence import Confidence
 from qcoder.model.config import ModelConfig, load_config
 from qcoder.model.engine import EngineStats, FimOrder, ModelInfo
 from qcoder.model.errors import CheckpointError, PromptTooLongError
 from qcoder.model.healing import Healing, PrefixIndex
 from qcoder.model.kv_cache import Sequence as KvSequence
-from qcoder.model.manifest import verify
+from qcoder.model.manifest import MANIFEST, verify
 from qcoder.model.mixture import BlendResult, Mixture
 from qcoder.model.prefix_cache import PrefixCache
 from qcoder.model.qwen3_moe import Qwen3Moe
@@ -109,6 +110,7 @@ class LocalEngine:
         torch.set_num_threads(threads or default_threads())
         folder = find_model(path_or_name)
         manifest = verify(folder)
+        Confidence.from_manifest(manifest, str(folder / MANIFEST))  # malformed: said now
         config = load_config(folder, yarn_factor)
         chosen = DTYPES[dtype] if dtype else default_dtype(config.parameters)
         limit = min(max_context or DEFAULT_MAX_CONTEXT, config.max_context)
