@@ -233,6 +233,8 @@ def in_the_middle(
                 notes.append(f"{language}: {len(filled)} holes of {args.holes} wanted")
             results |= hole_figures(f"{language}_holes", filled)
             every += filled
+    if args.records:
+        write_records(args.records, every)
     return results | hole_figures("all_holes", every) | confidence_figures(every, notes)
 
 
@@ -276,7 +278,14 @@ def fill(hole: Hole, opened: Opened, engine: Recorder) -> Filled:
         offered.confidence if offered else 0.0,
         shown.text if shown else "",
         seconds,
+        tuple(o.logprob for o in engine.outs if o.id >= 0 or o.finish == FinishReason.STOP),
     )
+
+
+def write_records(path: Path, every: list[Filled]) -> None:
+    """What `qcoder.training.confidence` fits on: one row a hole for which there was an offer."""
+    rows = [{"logprobs": f.logprobs, "right": f.offered_right} for f in every if f.offered]
+    path.write_text("".join(json.dumps(row) + "\n" for row in rows))
 
 
 def hole_figures(name: str, filled: list[Filled]) -> dict[str, float]:
@@ -364,6 +373,7 @@ def main() -> None:
     parser.add_argument("--holes", type=int, default=150, help="a language; 0: none")
     parser.add_argument("--dense", help="another checkpoint, its network alone")
     parser.add_argument("--corpus", type=Path, help="training corpus, for the trained 5-gram")
+    parser.add_argument("--records", type=Path, help="write what the confidence is fitted on")
     parser.add_argument("--seed", type=int, default=SEED)
     parser.add_argument("--format", choices=("text", "json"), default="text")
     args = parser.parse_args()

@@ -67,7 +67,8 @@ class Filled:
 
     `text` is what the model wrote, before any filter; `ended` whether it ended by itself. `offered`
     is the cleaned text of which the product had this `confidence`, `shown` what a user would have
-    seen with the default settings; both may be empty. `seconds` is what the user waited.
+    seen with the default settings; both may be empty. `seconds` is what the user waited, `logprobs`
+    are natural logarithms, one a token that was written and one for the end.
     """
 
     hole: Hole
@@ -77,6 +78,7 @@ class Filled:
     confidence: float
     shown: str
     seconds: float
+    logprobs: tuple[float, ...] = ()
 
     @property
     def exact(self) -> bool:
