@@ -10,6 +10,7 @@ Offsets are bytes of the UTF-8 text; nesting is followed by intervals, never by 
 from __future__ import annotations
 
 import inspect
+import re
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -26,6 +27,8 @@ _MAX_SIGNATURE_BYTES = 1000
 _MAX_IMPORT_BYTES = 4000
 _MAX_NAME_CHARS = 200
 
+_BLANK_LINE = re.compile(r"\n[ \t]*\n")
+
 FUNCTION_KINDS = frozenset({"function", "method"})
 
 
@@ -36,6 +39,7 @@ class Definition:
     `owner` is the dotted path of the definitions around it ("" at the top level), `line` the
     0-based line of the name, `nested` whether a function encloses it. `signature` is the text
     from the definition's line to where its body starts; `span` includes decorators and exports.
+    `documentation` is as written, of a string without its quotes, of a comment without its marks.
     """
 
     name: str
@@ -43,7 +47,8 @@ class Definition:
     owner: str
     span: Span
     signature: str
-    docstring: str | None
+    documentation: str | None
+    is_string: bool
     body_span: Span | None
     line: int = 0
     nested: bool = False
@@ -52,6 +57,20 @@ class Definition:
     def qualified_name(self) -> str:
         """The name with its owners, dotted."""
         return f"{self.owner}.{self.name}" if self.owner else self.name
+
+    @property
+    def docstring(self) -> str | None:
+        """The documentation without the indentation of the code around it."""
+        if self.documentation is None or not self.is_string:
+            return self.documentation
+        return inspect.cleandoc(self.documentation) or None
+
+    @property
+    def summary(self) -> str:
+        """The first paragraph of the documentation on one line."""
+        if self.documentation is None:
+            return ""
+        return " ".join(_BLANK_LINE.split(self.documentation.strip(), 1)[0].split())
 
 
 @dataclass(frozen=True, slots=True)
@@ -107,7 +126,8 @@ class _Extraction:
             # Nearly all matches are calls; each name is decoded once, when all are counted.
             references = captures.get("reference")
             if references is not None:
-                called += [data[node.start_byte : node.end_byte] for node in references]
+                for node in references:
+                    called.append(data[node.start_byte : node.end_byte])
             if references is None or len(captures) > 1:
                 self._take(captures)
         self.imports.sort()
@@ -193,7 +213,8 @@ class _Extraction:
             owner=".".join(owners),
             span=Span(first, node.end_byte, first_line, node.end_point[0] + 1),
             signature=self._signature(shown, body, node),
-            docstring=self._docstring(body, first, first_line),
+            documentation=self._documentation(body, first, first_line),
+            is_string=self.spec.docs == "string",
             body_span=None if body is None else _span_of(body),
             line=name_node.start_point[0],
             nested=any(frame.kind in FUNCTION_KINDS for frame in stack),
@@ -201,10 +222,12 @@ class _Extraction:
 
     def _start_of(self, node: tree_sitter.Node) -> tuple[int, int]:
         """Byte and line where a definition starts, with keywords such as `export` or `type`."""
-        row = node.start_point[0]
+        row, column = node.start_point
         line = self.lines[row]
-        line_start = node.start_byte - node.start_point[1]
         indent = len(line) - len(line.lstrip())
+        if column <= indent:
+            return node.start_byte, row
+        line_start = node.start_byte - column
         before = self.data[line_start + indent : node.start_byte]
         plain = before.replace(b" ", b"").replace(b"\t", b"")
         if plain and (plain.isalpha() or plain == b"*"):
@@ -221,18 +244,20 @@ class _Extraction:
             kept.pop()
         return "\n".join(kept).rstrip()
 
-    def _docstring(self, body: tree_sitter.Node | None, start: int, first_line: int) -> str | None:
+    def _documentation(
+        self, body: tree_sitter.Node | None, start: int, first_line: int
+    ) -> str | None:
         if self.spec.docs == "none":
             return None
         if self.spec.docs == "string":
-            return None if body is None else self._string_docstring(body)
+            return None if body is None else self._string(body)
         line_start = self.data.rfind(b"\n", 0, start) + 1
         if self.data[line_start:start].strip():
             return None  # not the first thing of its line: the comment above is another's
         return comment_above(self.lines, first_line, self.spec)
 
-    def _string_docstring(self, body: tree_sitter.Node) -> str | None:
-        statement = next((node for node in body.named_children if node.type != "comment"), None)
+    def _string(self, body: tree_sitter.Node) -> str | None:
+        statement = _first_statement(body)
         if statement is None or statement.type != "expression_statement":
             return None
         string = statement.named_child(0) if statement.named_child_count else None
@@ -243,7 +268,7 @@ class _Extraction:
         if literal[: len(literal) - len(quote)].strip("rRuU"):
             return None
         width = 3 if quote[:3] in ('"""', "'''") else 1
-        return inspect.cleandoc(quote[width:-width]) or None
+        return quote[width:-width]
 
     def _text(self, node: tree_sitter.Node) -> str:
         return self.data[node.start_byte : node.end_byte].decode("utf-8", "replace")
@@ -251,6 +276,15 @@ class _Extraction:
 
 def _span_of(node: tree_sitter.Node) -> Span:
     return Span(node.start_byte, node.end_byte, node.start_point[0], node.end_point[0] + 1)
+
+
+def _first_statement(body: tree_sitter.Node) -> tree_sitter.Node | None:
+    # One by one: a class may have thousands of children, and nearly always the first will do.
+    for position in range(body.named_child_count):
+        node = body.named_child(position)
+        if node is not None and node.type != "comment":
+            return node
+    return None
 
 
 def _continues(before: Definition, definition: Definition) -> bool:

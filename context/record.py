@@ -155,7 +155,7 @@ def facts_of(text: str, language: str, found: Syntax, content_hash: bytes | None
     defined = {definition.name for definition in outside if not definition.nested}
     defined.update(declared_names(project, found.packages))
     words = (
-        " ".join(identifiers),
+        identifiers,
         chunks,
         dict(found.references or {}),
         "\n".join(sorted(defined)),
@@ -193,7 +193,6 @@ def from_plain(plain: Sequence[Any]) -> Facts:
 
 
 def _plain_symbol(definition: Definition) -> tuple[Any, ...]:
-    paragraph = (definition.docstring or "").split("\n\n", 1)[0]
     span = definition.span
     return (
         definition.name,
@@ -204,7 +203,7 @@ def _plain_symbol(definition: Definition) -> tuple[Any, ...]:
         span.start_line,
         span.end_line,
         definition.signature,
-        " ".join(paragraph.split())[:_MAX_SUMMARY_CHARS],
+        definition.summary[:_MAX_SUMMARY_CHARS],
         definition.nested,
     )
 

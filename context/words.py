@@ -8,12 +8,15 @@ from __future__ import annotations
 
 import re
 from array import array
+from bisect import bisect_left
+from itertools import repeat
 
 CHUNK_LINES = 20
 _MAX_IDENTIFIERS = 1 << 16
 _MIN_CHARS = 3
 _IDENTIFIER = re.compile(r"\b[^\W\d]\w{2,}")
-_DIGITS = frozenset(b"0123456789")
+_NINE = ord("9")
+_NO_POSITION = repeat(-1)
 # Every character that is no part of a word becomes a space; line breaks stay.
 _WORDS = bytes(
     code if code < 128 and (chr(code).isalnum() or chr(code) in "_\n") else ord(" ")
@@ -26,19 +29,22 @@ def identifiers_of(text: str) -> list[str]:
     return _IDENTIFIER.findall(text)
 
 
-def chunk_words(text: str) -> tuple[list[str], list[bytes]]:
-    """Sorted names of a text; for every `CHUNK_LINES` lines the positions in it, ascending.
+def chunk_words(text: str) -> tuple[str, list[bytes]]:
+    """Sorted names of a text with spaces between; for every `CHUNK_LINES` lines their positions.
 
-    Positions are unsigned 16-bit numbers: see `chunk_positions`.
+    Positions are ascending unsigned 16-bit numbers: see `chunk_positions`.
     """
     windows = _ascii_windows(text) if text.isascii() else _windows(text)
-    names = sorted(name for name in set().union(*windows) if _is_name(name))[:_MAX_IDENTIFIERS]
+    # Digits come before letters, the underscore and everything that is not ASCII.
+    names = [word for word in set().union(*windows) if len(word) >= _MIN_CHARS and word[0] > _NINE]
+    names.sort()
+    del names[_MAX_IDENTIFIERS:]
     position = dict(zip(names, range(len(names)), strict=True))
-    chunks = [
-        array("H", sorted(map(position.__getitem__, position.keys() & window))).tobytes()
-        for window in windows
-    ]
-    return [name.decode("utf-8", "surrogatepass") for name in names], chunks
+    chunks = []
+    for window in windows:
+        positions = sorted(map(position.get, window, _NO_POSITION))
+        chunks.append(array("H", positions[bisect_left(positions, 0) :]).tobytes())
+    return b" ".join(names).decode("utf-8", "surrogatepass"), chunks
 
 
 def chunk_positions(chunk: bytes) -> array[int]:
@@ -65,7 +71,3 @@ def _windows(text: str) -> list[set[bytes]]:
         }
         for start in range(0, len(lines), CHUNK_LINES)
     ]
-
-
-def _is_name(word: bytes) -> bool:
-    return len(word) >= _MIN_CHARS and word[0] not in _DIGITS

@@ -226,9 +226,9 @@ def _stat_inside(
 
 
 def _has_linked_folder(root: Path, path: str) -> bool:
-    folder = path.rpartition("/")[0]
+    folder, above = path.rpartition("/")[0], os.path.join(root, "")
     while folder:
-        if os.path.islink(root / folder):
+        if os.path.islink(above + folder):
             return True
         folder = folder.rpartition("/")[0]
     return False

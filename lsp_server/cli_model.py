@@ -133,26 +133,9 @@ def _reuse(name: str) -> dict[str, Any]:
 
 
 def _index(_: str) -> dict[str, Any]:
-    import tempfile
+    from qcoder.lsp_server.bench_index import run
 
-    root = Path(__file__).resolve().parents[1]
-    with tempfile.TemporaryDirectory() as cache:
-        cold = Index.open(root, Path(cache))
-        built = cold.refresh()
-        cold.save()
-        began = time.perf_counter()
-        warm = Index.open(root, Path(cache))
-        warm.refresh()
-        seconds = time.perf_counter() - began
-    return report(
-        {
-            "files": built.files,
-            "lines": built.lines,
-            "cold_seconds": round(built.seconds, 3),
-            "cold_cpu_seconds": round(built.cpu_seconds, 3),
-            "warm_seconds": round(seconds, 3),
-        }
-    )
+    return run()
 
 
 def _context(_: str) -> dict[str, Any]:

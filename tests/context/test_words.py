@@ -20,7 +20,8 @@ TEXTS = [
 
 @pytest.mark.parametrize("text", TEXTS)
 def test_names_are_those_of_the_expression(text: str) -> None:
-    names, chunks = chunk_words(text)
+    joined, chunks = chunk_words(text)
+    names = joined.split()
     assert names == sorted(set(identifiers_of(text)), key=lambda name: name.encode())
     for number, chunk in enumerate(chunks):
         lines = text.split("\n")[number * CHUNK_LINES : (number + 1) * CHUNK_LINES]
