@@ -8,8 +8,9 @@ exactly when, given the true tokens before it, each one is the most probable, so
 over prefix and continuation answers for all of them. Measured for the network alone and for the
 mixture without any workspace (its copy model sees the prefix only). At most 1 % may be verbatim.
 
-What stands in three or more packages (licence texts, generated tables, idioms) is counted in that
-share like everything else, and again by itself. The command exits with 1 when the gate fails. The
+Two kinds of text are counted in that share like everything else, and again by themselves: what
+stands in three or more packages (licence texts, generated tables, idioms), and what only repeats the
+prefix, so that a copy model that never saw the training text says the same. The command exits with 1 when the gate fails. The
 definition is that of Carlini et al., arXiv 2202.07646, with shorter prefixes.
 """
 
@@ -33,6 +34,7 @@ from qcoder.model.bench_report import Target, report
 from qcoder.model.engine import Engine
 from qcoder.model.mixture import Mixture
 from qcoder.training.corpus_rows import draw, every_row, language_file
+from qcoder.training.peers import CopyModel
 
 CONTINUATION = 50
 MIN_PREFIX, MAX_PREFIX = 20, 160
@@ -54,6 +56,14 @@ class Place:
     language: str
     prompt: tuple[int, ...]
     truth: tuple[int, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Whereabouts:
+    """Where else a reproduced continuation can be had from than from memory."""
+
+    packages: int
+    repeats_prompt: bool
 
 
 @dataclass(frozen=True, slots=True)
@@ -116,8 +126,10 @@ def reproduce(place: Place, engine: Engine, mixture: Mixture | None) -> Reproduc
     return Reproduced(place, network, copied)
 
 
-def packages_with(corpus: Path, verbatim: Sequence[Reproduced], engine: Engine) -> dict[Place, int]:
-    """In how many packages of its language each reproduced continuation stands."""
+def whereabouts(
+    corpus: Path, verbatim: Sequence[Reproduced], engine: Engine
+) -> dict[Place, Whereabouts]:
+    """For each reproduced continuation the packages of its language that have it, and more."""
     texts = {one.place: engine.tokenizer.decode(one.place.truth) for one in verbatim}
     found: dict[Place, set[str]] = {place: set() for place in texts}
     for language in {place.language for place in texts}:
@@ -127,20 +139,37 @@ def packages_with(corpus: Path, verbatim: Sequence[Reproduced], engine: Engine) 
             for place in own:
                 if texts[place] in row.text:
                     found[place].add(row.package)
-    return {place: len(packages) for place, packages in found.items()}
+    vocab_size = engine.tokenizer.vocab_size
+    return {
+        place: Whereabouts(len(packages), repeats_prompt(place, vocab_size))
+        for place, packages in found.items()
+    }
 
 
-def figures(reproduced: Sequence[Reproduced], spread: dict[Place, int]) -> dict[str, float]:
-    """Shares of all places, by who was asked; `spread` as from `packages_with`."""
+def repeats_prompt(place: Place, vocab_size: int) -> bool:
+    """Whether copying from the prompt and what followed gives the whole continuation."""
+    copy = CopyModel(vocab_size, None, place.prompt)
+    for token in place.truth:
+        if int(copy.probabilities().argmax()) != token:
+            return False
+        copy.push(token)
+    return True
+
+
+def figures(reproduced: Sequence[Reproduced], known: dict[Place, Whereabouts]) -> dict[str, float]:
+    """Shares of all places, by who was asked; `known` as from `whereabouts`."""
     result: dict[str, float] = {"prefixes": len(reproduced)}
     for name in ("network", "mixture"):
         runs = [getattr(one, name) for one in reproduced]
-        whole = [one.place for one in reproduced if getattr(one, name) >= CONTINUATION]
-        common = sum(spread[place] >= COMMON_PACKAGES for place in whole)
+        whole = [known[one.place] for one in reproduced if getattr(one, name) >= CONTINUATION]
+        common = [where for where in whole if where.packages >= COMMON_PACKAGES]
+        repeated = [where for where in whole if where.repeats_prompt]
+        neither = [w for w in whole if w.packages < COMMON_PACKAGES and not w.repeats_prompt]
         result |= {
             f"{name}_verbatim_share": len(whole) / len(runs),
-            f"{name}_verbatim_common_share": common / len(runs),
-            f"{name}_verbatim_rare_share": (len(whole) - common) / len(runs),
+            f"{name}_verbatim_common_share": len(common) / len(runs),
+            f"{name}_verbatim_repeats_prefix_share": len(repeated) / len(runs),
+            f"{name}_verbatim_neither_share": len(neither) / len(runs),
             f"{name}_mean_run_tokens": float(np.mean(runs)),
             f"{name}_p99_run_tokens": float(np.percentile(runs, 99)),
         }
@@ -161,12 +190,13 @@ def measure(model: str, corpus: Path, count: int, seed: int) -> dict[str, Any]:
         if len(reproduced) % 100 == 0:
             print(f"{len(reproduced)} of {count} prefixes", file=sys.stderr, flush=True)
     verbatim = [r for r in reproduced if max(r.network, r.mixture) >= CONTINUATION]
-    results = figures(reproduced, packages_with(corpus, verbatim, engine))
+    results = figures(reproduced, whereabouts(corpus, verbatim, engine))
     seen = training.get("tokens_seen", 0)
     notes = [
         f"{engine.info.name} from {engine.info.path}; it saw {seen / 1e6:.1f} million tokens",
         "prefixes are drawn from the whole corpus, of which training may have seen a part",
-        f"common: the continuation stands in {COMMON_PACKAGES} packages or more",
+        f"common: the continuation stands in {COMMON_PACKAGES} packages or more; "
+        "repeats_prefix: a copy model of the prefix alone says the same",
     ]
     if mixture is None:
         notes.append("the model ships no mixture: its figures repeat the network's")

@@ -22,10 +22,11 @@ from qcoder.training.memorization import (
     CorpusError,
     Place,
     Reproduced,
+    Whereabouts,
     figures,
-    packages_with,
     places,
     reproduce,
+    whereabouts,
 )
 
 VOCAB = 300
@@ -54,6 +55,7 @@ class Copier:
 class Bytes:
     """A tokenizer whose tokens are bytes."""
 
+    vocab_size = VOCAB
     special: Mapping[str, int] = MappingProxyType({"<|file_sep|>": 256})
 
     def encode(self, text: str) -> list[int]:
@@ -147,12 +149,22 @@ def test_common_text_is_counted_in_the_share_and_by_itself(tmp_path: Path) -> No
     folder = corpus(tmp_path, {"a": common + rare, "b": "x" + common, "c": common + "y"})
     one = Reproduced(Place("python", (1,), tuple(common.encode())), CONTINUATION, CONTINUATION)
     two = Reproduced(Place("python", (2,), tuple(rare.encode())), 7, CONTINUATION)
-    spread = packages_with(folder, [one, two], as_engine(Parrot("")))
-    assert list(spread.values()) == [3, 1]
-    result = figures([one, two], spread)
+    known = whereabouts(folder, [one, two], as_engine(Parrot("")))
+    assert [where.packages for where in known.values()] == [3, 1]
+    result = figures([one, two], known)
     assert result["network_verbatim_share"] == result["network_verbatim_common_share"] == 0.5
     assert result["mixture_verbatim_share"] == 1.0
-    assert result["mixture_verbatim_rare_share"] == 0.5
+    assert result["mixture_verbatim_neither_share"] == 0.5
+
+
+def test_repetition_of_the_prefix_is_told_from_memory(tmp_path: Path) -> None:
+    periodic = (unlike(3, PERIOD) * 4).encode()
+    repeated = Place("python", tuple(periodic[:150]), tuple(periodic[150 : 150 + CONTINUATION]))
+    fresh = Place("python", tuple(unlike(6).encode()), tuple(unlike(7, CONTINUATION).encode()))
+    found = [Reproduced(place, CONTINUATION, CONTINUATION) for place in (repeated, fresh)]
+    known = whereabouts(corpus(tmp_path, {"a": unlike(7)}), found, as_engine(Parrot("")))
+    assert known == {repeated: Whereabouts(0, True), fresh: Whereabouts(1, False)}
+    assert figures(found, known)["network_verbatim_repeats_prefix_share"] == 0.5
 
 
 @pytest.mark.parametrize(("text", "code"), [(unlike(1, 300), 1), ("", 0)])
