@@ -35,8 +35,8 @@ from qcoder.training.weights import load_network
 from qcoder.training.workspace_text import Drawn, Split, WorkspaceText, read_workspace, split_files
 
 MIN_FILES, MIN_LINES = 20, 2000
-MAX_FILE_CHARACTERS, MAX_CHARACTERS = 16_000, 80_000
-"""Of a held-out file and of all of one half: enough to judge by, and bounded in time."""
+MAX_FILE_CHARACTERS, REPORTING_CHARACTERS, CHOOSING_CHARACTERS = 16_000, 80_000, 40_000
+"""Of a held-out file and of all of each half: enough to go by, and bounded in time."""
 
 TABLE_TOKENS = 400_000  # as in the server
 MIN_TUNING_SHARE = 0.3
@@ -101,7 +101,8 @@ def adapt(plan: Plan, show: Show, shield: Callable[[], None] = lambda: None) -> 
     text = read_workspace(plan.root, plan.exclude)
     check_size(text, plan.root)
     split = split_files(text.files, plan.seed)
-    reporting, choosing = (excerpts(part) for part in (split.reporting, split.choosing))
+    reporting = excerpts(split.reporting, REPORTING_CHARACTERS)
+    choosing = excerpts(split.choosing, CHOOSING_CHARACTERS)
     show.phase(f"judging the present model on {len(reporting)} files that it will not train on")
     judging = time.monotonic()
     before = judge(base, base, split, reporting)
@@ -149,10 +150,10 @@ def check_size(text: WorkspaceText, root: Path) -> None:
     )
 
 
-def excerpts(files: Sequence[Source]) -> list[Source]:
-    """The beginnings of held-out files in whole lines, up to the limits; short files go first."""
+def excerpts(files: Sequence[Source], characters: int) -> list[Source]:
+    """The beginnings of held-out files in whole lines, up to `characters`; short files go first."""
     found: list[Source] = []
-    left = MAX_CHARACTERS
+    left = characters
     for file in sorted(files, key=lambda file: len(file.text)):
         room = min(MAX_FILE_CHARACTERS, left)
         text = (
@@ -191,7 +192,7 @@ def train(
     torch.manual_seed(plan.seed)
     tokenizer = Tokenizer.from_file(str(base / "tokenizer.json"))
     tokenizer.encode_special_tokens = True  # what looks like a special token in code is text
-    network = load_network(base, tuning.ROW_TOKENS)
+    network = load_network(base, tuning.HELD_OUT_TOKENS)
     dtype = tuning.faster_dtype()
     for parameter in network.parameters():
         parameter.data = parameter.data.to(dtype)

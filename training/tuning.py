@@ -25,8 +25,10 @@ from qcoder.training.items import Rows, Source
 from qcoder.training.muon import Muon
 from qcoder.training.network import Network
 
-ROW_TOKENS = 1024
-ROWS_A_STEP = 4
+ROW_TOKENS, ROWS_A_STEP = 768, 6
+"""Rows as long as the server's prompt and answer; longer ones cost more a token."""
+
+HELD_OUT_TOKENS, ROWS_A_BATCH = 1024, 4
 MATRIX_LR, OTHER_LR = 0.005, 5e-4
 """Peak rates of Muon and AdamW: a quarter of those of the first training."""
 
@@ -87,15 +89,15 @@ class HeldOutLoss:
         for file in files:
             header = [separator, *tokenizer.encode(file.path + "\n", add_special_tokens=False).ids]
             body = tokenizer.encode(file.text, add_special_tokens=False).ids
-            room = ROW_TOKENS + 1 - len(header)
+            room = HELD_OUT_TOKENS + 1 - len(header)
             for start in range(0, len(body), room):
                 part = body[start : start + room]
-                row = np.full((2, ROW_TOKENS + 1), -1, dtype=np.int64)
+                row = np.full((2, HELD_OUT_TOKENS + 1), -1, dtype=np.int64)
                 row[0, : len(header) + len(part)] = header + part
                 row[1, len(header) : len(header) + len(part)] = part
                 rows.append(row)
-        for first in range(0, len(rows), ROWS_A_STEP):
-            block = torch.from_numpy(np.stack(rows[first : first + ROWS_A_STEP]))
+        for first in range(0, len(rows), ROWS_A_BATCH):
+            block = torch.from_numpy(np.stack(rows[first : first + ROWS_A_BATCH]))
             self._batches.append((block[:, 0, :-1].clamp(min=0), block[:, 1, 1:].contiguous()))
 
     @torch.no_grad()

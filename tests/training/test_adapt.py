@@ -190,7 +190,9 @@ def test_learning_rate_warms_up_by_steps_or_time_and_ends_at_zero() -> None:
 
 def test_excerpts_end_with_a_line_and_keep_to_the_limits() -> None:
     files = [Source("w", f"{n}.py", code(n) * 10) for n in range(12)]
-    found = excerpts(files)
+    found = excerpts(files, 80_000)
     assert all(len(file.text) <= 16_000 and file.text.endswith("\n") for file in found)
     assert sum(len(file.text) for file in found) <= 80_000
-    assert excerpts([Source("w", "short.py", code(1))]) == [Source("w", "short.py", code(1))]
+    assert excerpts([Source("w", "short.py", code(1))], 80_000) == [
+        Source("w", "short.py", code(1))
+    ]
