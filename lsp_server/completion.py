@@ -31,6 +31,7 @@ from qcoder.model.request import (
     FinishReason,
     GenerationRequest,
     Priority,
+    Prompt,
     SamplingParams,
     StopRules,
     TokenOut,
@@ -42,7 +43,7 @@ DEFAULT_BUDGET = 640
 """Prompt tokens for the default model when nothing is set: what prefills within a keystroke."""
 
 LARGE_BUDGET = 4096
-INVOKED_CONFIDENCE = 0.15
+INVOKED_CONFIDENCE = 0.05
 ABANDON_AFTER_TOKENS = 4
 ABANDONED = "abandoned"
 UNCALIBRATED = Confidence()
@@ -59,6 +60,17 @@ class Generated:
     finish: str
 
 
+@dataclass(frozen=True, slots=True)
+class Prepared:
+    """A completion before the engine has seen it: what was packed, and how much is wanted."""
+
+    around: Around
+    packed: PackedContext
+    prompt: Prompt
+    multiline: bool
+    limit_tokens: int
+
+
 def complete(
     snapshot: Snapshot,
     line: int,
@@ -69,11 +81,77 @@ def complete(
     cancel: CancelToken | None = None,
     deadline: float | None = None,
     max_tokens: int | None = None,
+    prepared: Prepared | None = None,
+    watch: Callable[[str], bool] | None = None,
 ) -> Suggestion | None:
-    """The suggestion at a 0-based position, or None when there is nothing worth showing."""
+    """The suggestion at a 0-based position, or None when there is nothing worth showing.
+
+    `prepared` is what `prepare` gave for the same place before. `watch` sees the raw text as it
+    grows; when it returns True the generation ends there.
+    """
+    began = time.perf_counter()
+    ready = prepared or prepare(snapshot, line, column, engine, invoked, max_tokens)
+    if ready is None:
+        return None
+    packed_at = time.perf_counter()
+    around, settings = ready.around, snapshot.settings.completion
+    temperature = temperature_for("completion")
+    request = GenerationRequest(
+        prompt=ready.prompt,
+        max_tokens=ready.limit_tokens,
+        sampling=SamplingParams(temperature=temperature),
+        stop=StopRules(engine.tokenizer.eos_ids, () if ready.multiline else ("\n",)),
+        priority=Priority.COMPLETION,
+        cancel=cancel or CancelToken(),
+        deadline=deadline,
+        copy_tables=snapshot.copy_tables,
+    )
+    threshold = INVOKED_CONFIDENCE if invoked else settings.min_confidence
+    # Calibrated on lines; of longer texts it knows nothing.
+    calibrated = Confidence() if ready.multiline else Confidence.from_manifest(engine.info.manifest)
+    over = either(watch, block_end(around) if ready.multiline else None)
+    generated = collect(engine, request, threshold, over, calibrated)
+    generated_at = time.perf_counter()
+    if generated.finish == FinishReason.CANCELLED or generated.confidence < threshold:
+        return None
+    cleaned = clean(generated.text, around)
+    if len(cleaned.text.strip()) < (1 if invoked else settings.min_chars):
+        return None
+    last = engine.stats().last
+    done = time.perf_counter()
+    return Suggestion(
+        text=cleaned.text,
+        edit=edit_of(cleaned, line, column),
+        confidence=generated.confidence,
+        tokens=generated.tokens,
+        finish_reason=generated.finish,
+        prompt_tokens=len(ready.prompt.ids),
+        reused_tokens=last.reused_tokens,
+        temperature=temperature,
+        sources={"model": generated.tokens - generated.copied, "ngram": generated.copied},
+        context=ready.packed,
+        timings_ms={
+            "index": 0.0,
+            "pack": 1000 * (packed_at - began),
+            "prefill": last.prefill_ms,
+            "decode": last.decode_ms,
+            "post": 1000 * (done - generated_at),
+            "total": 1000 * (done - began),
+        },
+    )
+
+
+def prepare(
+    snapshot: Snapshot,
+    line: int,
+    column: int,
+    engine: Engine,
+    invoked: bool = False,
+    max_tokens: int | None = None,
+) -> Prepared | None:
+    """Everything before the first token, or None where there is nothing to complete."""
     if is_refused(snapshot):
         return None
-    began = time.perf_counter()
     around = around_cursor(snapshot, line, column)
     if around is None or not (invoked or may_complete_here(around)):
         return None
@@ -94,51 +172,25 @@ def complete(
     )
     repository = snapshot.root.name if snapshot.root else ""
     prompt = fim_prompt(packed, engine.tokenizer, engine.info.fim_order, repository)
-    packed_at = time.perf_counter()
-    temperature = temperature_for("completion")
+    return Prepared(around, packed, prompt, multiline, limit)
+
+
+def prefill(prepared: Prepared, engine: Engine, cancel: CancelToken) -> None:
+    """Let the engine compute a prompt, so that the request for it begins with its first token."""
     request = GenerationRequest(
-        prompt=prompt,
-        max_tokens=limit,
-        sampling=SamplingParams(temperature=temperature),
-        stop=StopRules(engine.tokenizer.eos_ids, () if multiline else ("\n",)),
-        priority=Priority.COMPLETION,
-        cancel=cancel or CancelToken(),
-        deadline=deadline,
-        copy_tables=snapshot.copy_tables,
+        prepared.prompt, max_tokens=0, priority=Priority.BACKGROUND, cancel=cancel
     )
-    threshold = INVOKED_CONFIDENCE if invoked else settings.min_confidence
-    # Calibrated on lines; of longer texts it knows nothing.
-    calibrated = Confidence() if multiline else Confidence.from_manifest(engine.info.manifest)
-    over = block_end(around) if multiline else None
-    generated = collect(engine, request, threshold, over, calibrated)
-    generated_at = time.perf_counter()
-    if generated.finish == FinishReason.CANCELLED or generated.confidence < threshold:
-        return None
-    cleaned = clean(generated.text, around)
-    if len(cleaned.text.strip()) < (1 if invoked else settings.min_chars):
-        return None
-    last = engine.stats().last
-    done = time.perf_counter()
-    return Suggestion(
-        text=cleaned.text,
-        edit=edit_of(cleaned, line, column),
-        confidence=generated.confidence,
-        tokens=generated.tokens,
-        finish_reason=generated.finish,
-        prompt_tokens=len(prompt.ids),
-        reused_tokens=last.reused_tokens,
-        temperature=temperature,
-        sources={"model": generated.tokens - generated.copied, "ngram": generated.copied},
-        context=packed,
-        timings_ms={
-            "index": 0.0,
-            "pack": 1000 * (packed_at - began),
-            "prefill": last.prefill_ms,
-            "decode": last.decode_ms,
-            "post": 1000 * (done - generated_at),
-            "total": 1000 * (done - began),
-        },
-    )
+    for _ in engine.generate(request):
+        pass
+
+
+def either(
+    first: Callable[[str], bool] | None, second: Callable[[str], bool] | None
+) -> Callable[[str], bool] | None:
+    """True for a text where one of those that are there is."""
+    if first is None or second is None:
+        return first or second
+    return lambda text: first(text) or second(text)
 
 
 def is_refused(snapshot: Snapshot) -> bool:
