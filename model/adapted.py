@@ -51,9 +51,15 @@ def adapted_name(root: Path, base: str = DEFAULT_NAME) -> str:
 def base_checksum(folder: Path) -> str:
     """What identifies a base model: the checksum of its weights, as its manifest says.
 
-    Raises `CheckpointError` for a folder without one.
+    Raises `CheckpointError` for a folder without one, and for a model that is itself adapted: what was
+    learned from one workspace must not reach another.
     """
-    facts = read_manifest(folder).get("files", {}).get(WEIGHTS)
+    manifest = read_manifest(folder)
+    if SECTION in manifest:
+        raise CheckpointError(
+            f"{folder}: was itself trained on a workspace; start from the model that it came from"
+        )
+    facts = manifest.get("files", {}).get(WEIGHTS)
     if facts is None:
         raise CheckpointError(
             f"{folder}: has no MANIFEST.json with a checksum of {WEIGHTS}, so models trained from it "

@@ -125,3 +125,9 @@ def test_a_base_without_checksums_is_refused(data: Path) -> None:
     (data / "plain").mkdir()
     with pytest.raises(CheckpointError, match=r"has no MANIFEST\.json"):
         adapted.base_checksum(data / "plain")
+
+
+def test_an_adapted_model_is_no_base_for_another_workspace(data: Path) -> None:
+    folder = installed(data / "mine")
+    with pytest.raises(CheckpointError, match="itself trained on a workspace"):
+        adapted.base_checksum(folder)
