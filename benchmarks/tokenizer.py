@@ -5,27 +5,34 @@
 
 Measured on the development repositories of `qcoder.training.heldout`, which no tokenizer was
 trained on, or on other repositories with `--root DIR --files LIST` as `default_model.py` takes them.
-`--corpus` also trains tokenizers of 8,192 and 16,384 tokens on one sample of that corpus, for the trade
-between both sizes.
+`--corpus` also trains tokenizers of 8,192 and 16,384 tokens on one sample of that corpus and times forward and
+backward passes of the nano network with both vocabularies (one thread, bfloat16, interleaved, the
+median of five): bytes a token divided by seconds a token are the bytes learned from in a second.
 """
 
 from __future__ import annotations
 
 import argparse
 import json
+import statistics
 import sys
+import time
 from collections.abc import Mapping
+from dataclasses import replace
 from pathlib import Path
 
+import torch
 from tokenizers import Tokenizer
 
 from qcoder.model.bench_report import report
 from qcoder.model.registry import find_model
 from qcoder.training.heldout import HeldOut, HeldOutError, SourceFile, development, listed
 from qcoder.training.items import Corpus
+from qcoder.training.network import SIZES, Network
 from qcoder.training.tokenizer import train
 
 COMPARED_SIZES = (8192, 16384)
+ROUNDS, ROWS, LENGTH = 5, 4, 512
 
 
 def bytes_a_token(tokenizer: Tokenizer, files: list[SourceFile]) -> float:
@@ -45,6 +52,27 @@ def measure(tokenizers: Mapping[str, Tokenizer], held_out: HeldOut) -> dict[str,
                 bytes_a_token(tokenizer, files), 3
             )
     return figures
+
+
+def seconds_a_token() -> dict[int, float]:
+    """Processor time of forward and backward pass, by size of the vocabulary."""
+    torch.set_num_threads(1)
+    torch.manual_seed(0)
+    networks = {
+        size: Network(replace(SIZES["nano"], vocab_size=size), LENGTH).bfloat16()
+        for size in COMPARED_SIZES
+    }
+    times: dict[int, list[float]] = {size: [] for size in COMPARED_SIZES}
+    # The first round warms up and does not count.
+    for counts in (False, *[True] * ROUNDS):
+        for size, network in networks.items():
+            ids = torch.randint(size, (ROWS, LENGTH + 1))
+            begin = time.process_time()
+            loss, _, _ = network(ids[:, :-1], ids[:, 1:])
+            loss.backward()
+            if counts:
+                times[size].append(time.process_time() - begin)
+    return {size: statistics.median(found) / (ROWS * LENGTH) for size, found in times.items()}
 
 
 def main() -> None:
@@ -68,6 +96,12 @@ def main() -> None:
             print(f"training a tokenizer of {size} tokens", file=sys.stderr)
             tokenizers[f"trained_{size}"] = train(corpus, size)
     figures = measure(tokenizers, held_out)
+    if args.corpus:
+        for size, seconds in seconds_a_token().items():
+            figures[f"trained_{size}_training_ms_per_token"] = round(seconds * 1e3, 4)
+            for language in held_out.languages:
+                density = figures[f"trained_{size}_{language}_bytes_per_token"]
+                figures[f"trained_{size}_{language}_bytes_per_second"] = round(density / seconds)
     if args.format == "json":
         print(json.dumps(report(figures, notes=held_out.notes), indent=1))
     else:

@@ -36,7 +36,7 @@ from qcoder.training.corpus_sources import (
 from qcoder.training.near_duplicates import SharedRuns, SimilarTexts, signature, words
 
 HELD_OUT = frozenset({"httpx", "structlog", "scrapy", "click", "zod", "hono", "axios"})
-CAP_MB = {"python": 6.0}
+CAP_MB = {"python": 4.0}
 DEFAULT_CAP_MB = 3.0  # breadth is worth more than depth
 LARGE_PACKAGE_FILES = 200
 

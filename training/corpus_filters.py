@@ -8,6 +8,7 @@ Owns: filters by path, form, origin and content (`CHECKS`), the cleaning of what
 from __future__ import annotations
 
 import ast
+import math
 import re
 import warnings
 from collections.abc import Callable
@@ -25,16 +26,8 @@ DENIED_PARTS = frozenset(
     (
         *("vendor", "_vendor", "vendored", "third_party", "thirdparty", "3rdparty", "external"),
         *("extern", "deps", "node_modules", "fixtures", "migrations", "locale", "locales"),
-        *(
-            "tests",
-            "test",
-            "testing",
-            "testdata",
-            "test_data",
-            "unittests",
-            "unittest",
-            "snapshots",
-        ),
+        *("tests", "_tests", "test", "_test", "testing", "testdata", "test_data", "snapshots"),
+        *("unittests", "unittest"),
         *("__tests__", "__fixtures__", "__mocks__", "umd", "min", "bundle", "examples_data"),
         *("preprocessed", "esm", "es6", "es2015", "fesm2022", "_esm5", "_esm2015", "ty_vendored"),
     )
@@ -89,6 +82,7 @@ PLACEHOLDERS: tuple[tuple[str, re.Pattern[str], str], ...] = (
 LICENCE_WORDS = re.compile(r"copyright|licen[cs]e|all rights reserved|spdx-", re.IGNORECASE)
 COMMENT_LINE = {"python": re.compile(r"\s*#"), "": re.compile(r"\s*(//|/?\*)")}
 _DOCUMENTED = re.compile(r'^\s*(?:#(?!!|include|if|define|end)|//|/\*|\*|"""|\'\'\')', re.MULTILINE)
+_CONTROL = re.compile(r"\b(?:if|for|while|return|match|switch|case|try|yield|await)\b")
 
 
 @dataclass(frozen=True, slots=True)
@@ -148,22 +142,27 @@ def strip_licence_header(text: str, language: str) -> str:
 
 
 def quality(text: str) -> float:
-    """How much a text looks like documented, hand-written code of moderate lines: 0 to 1.
+    """How much a text looks like documented, hand-written code that does something: 0 to 1.
 
-    The product of four factors, each 1 where a text is as good as it can be: share of lines that
-    begin with a comment or docstring (best from 12 % on, worse again above 60 %), lines that differ
-    from each other, short lines, few numbers. For drawing the cleanest part late in training.
+    The product of factors that are 1 where a text is as good as it can be: the share of lines that
+    begin with a comment or docstring (best from 12 % on, worse again above 60 %), the share that
+    decide, repeat or return (from 12 % on), lines that differ from each other, few long lines, few
+    numbers, a kilobyte or more. For drawing the cleanest part late in training.
     """
     lines = [line.strip() for line in text.split("\n") if line.strip()]
     if not lines:
         return 0.0
     documented = len(_DOCUMENTED.findall(text)) / len(lines)
-    told = 0.4 + 0.6 * min(1.0, documented / 0.12)
-    told *= 1.0 if documented < 0.6 else 0.5
-    different = min(1.0, len(set(lines)) / len(lines) / 0.75)
-    short = 1.0 - min(1.0, sum(len(line) > 110 for line in lines) / len(lines) / 0.1)
-    plain = 1.0 - min(1.0, _number_share(text) / 0.1)
-    return round(told * different * (0.5 + 0.5 * short) * (0.5 + 0.5 * plain), 3)
+    factors = (
+        0.4 + 0.6 * min(1.0, documented / 0.12),
+        1.0 if documented < 0.6 else 0.5,
+        0.4 + 0.6 * min(1.0, len(_CONTROL.findall(text)) / len(lines) / 0.12),
+        min(1.0, len(set(lines)) / len(lines) / 0.75),
+        1.0 - 0.5 * min(1.0, sum(len(line) > 110 for line in lines) / len(lines) / 0.1),
+        1.0 - 0.5 * min(1.0, _number_share(text) / 0.1),
+        0.5 + 0.5 * min(1.0, len(text) / 1000),
+    )
+    return round(math.prod(factors), 3)
 
 
 def _number_share(text: str) -> float:
