@@ -106,7 +106,7 @@ class Index:
         with self._disk:
             self._updated.clear()
         listing = list_files(self.root, self._exclude)
-        self._unlisted = listing.skipped
+        unlisted = Counter(listing.skipped)
         last_save, parsed_before = started, self._parsed
         stopped = stop or (lambda: False)
         stale = self._stale(listing.paths)
@@ -116,6 +116,7 @@ class Index:
                 # What `update` has read meanwhile is newer.
                 if path not in self._updated:
                     self._take(path, outcome)
+                    unlisted["missing"] += outcome == "missing"
             done += 1
             if progress is not None:
                 progress(done, total)
@@ -123,6 +124,7 @@ class Index:
             if self._unsaved >= SAVE_EVERY_FILES or (late and self._unsaved):
                 self.save()
                 last_save = time.monotonic()
+        self._unlisted = +unlisted
         if not stopped():
             self._remove_all_but(frozenset(listing.paths))
         if self._unsaved:

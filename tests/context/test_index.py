@@ -12,9 +12,11 @@ import threading
 from pathlib import Path
 
 import pytest
+from language_samples import CASES
 
 from qcoder.context import index as index_module
 from qcoder.context.index import Index
+from qcoder.context.record import analyse
 from qcoder.context.segments import Document
 
 SAMPLE = '''import os
@@ -332,6 +334,58 @@ def test_cache_that_cannot_be_written_costs_one_log_line(
     index = fresh(root, blocked)
     assert len(index.paths()) == 3
     assert len([r for r in caplog.records if r.levelno >= logging.WARNING]) >= 1
+
+
+def test_file_that_vanishes_after_the_listing_is_counted(
+    root: Path, cache: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    list_files = index_module.list_files
+
+    def list_and_lose(*args: object) -> object:
+        listing = list_files(*args)
+        (root / "pkg" / "b.py").unlink(missing_ok=True)
+        return listing
+
+    monkeypatch.setattr(index_module, "list_files", list_and_lose)
+    index = fresh(root, cache)
+    assert index.paths() == ("notes.md", "pkg/a.py")
+    assert dict(index.report().skipped) == {"missing": 1}
+    monkeypatch.undo()
+    assert dict(index.refresh().skipped) == {}
+
+
+def test_folders_linked_in_a_circle_end(root: Path, cache: Path) -> None:
+    (root / "pkg" / "again").symlink_to(root, target_is_directory=True)
+    (root / "self").symlink_to(root / "self")
+    assert fresh(root, cache).paths() == ("notes.md", "pkg/a.py", "pkg/b.py")
+
+
+def test_half_written_file_is_looked_at_again(root: Path, cache: Path) -> None:
+    text = "def first(): pass\ndef second(): pass\n"
+    (root / "pkg" / "b.py").write_text(text[:21])
+    index = fresh(root, cache)
+    assert index.definitions("second") == ()
+    (root / "pkg" / "b.py").write_text(text)
+    index.update("pkg/b.py")
+    assert len(index.definitions("second")) == 1
+
+
+@pytest.mark.parametrize("language", ["python", "typescript", "go", "markdown"])
+def test_typed_buffer_equals_the_same_text_read_at_once(
+    root: Path, cache: Path, tmp_path: Path, language: str
+) -> None:
+    rng = random.Random(8)
+    text = CASES[language][0] * 3
+    path = {"python": "t.py", "typescript": "t.ts", "go": "t.go", "markdown": "t.md"}[language]
+    index = fresh(root, cache)
+    lines = CASES[language][0].splitlines(keepends=True)
+    for version in range(40):
+        at = text.find("\n", rng.randrange(len(text))) + 1
+        text = text[:at] + "".join(rng.choices(lines, k=2)) + text[at:]
+        index.overlay(path, Document("file:///t", version, language, text))
+    record = index.record(path)
+    assert record is not None
+    assert record.facts.words == analyse(text, language).words
 
 
 CHILD = """
