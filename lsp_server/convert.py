@@ -12,10 +12,11 @@ from lsprotocol import types
 from pygls import uris
 from pygls.workspace import PositionCodec
 
-from qcoder.lsp_server.documents import column_of
+from qcoder.lsp_server.documents import column_of, rows_of
 from qcoder.lsp_server.snapshot import Finding, Suggestion, TextEdit
 
 LABEL_CHARACTERS = 80
+PAIRS = frozenset({"()", "[]", "{}", '""', "''", "``"})
 TYPED_WORD = re.compile(r"\w*\Z")
 SEVERITY = {
     "error": types.DiagnosticSeverity.Error,
@@ -53,6 +54,22 @@ def from_position(
         return position.line, 0
     row = rows[position.line].rstrip("\r\n")
     return position.line, column_of(row, position.character, codec)
+
+
+def cursor_after(
+    codec: PositionCodec, change: types.TextDocumentContentChangeEvent
+) -> types.Position | None:
+    """Where the cursor stands after an edit, as far as one can know; None for a whole text.
+
+    Behind what was inserted, but between the two halves of a pair that the editor completed.
+    """
+    if not isinstance(change, types.TextDocumentContentChangePartial):
+        return None
+    *above, last = rows_of(change.text[:1] if change.text in PAIRS else change.text)
+    start, units = change.range.start, codec.client_num_units(last)
+    if above:
+        return types.Position(start.line + len(above), units)
+    return types.Position(start.line, start.character + units)
 
 
 def to_edit(codec: PositionCodec, rows: Sequence[str], edit: TextEdit) -> types.TextEdit:

@@ -90,7 +90,12 @@ def register_documents(server: QcoderServer) -> None:
 
     @server.feature(types.TEXT_DOCUMENT_DID_CHANGE)
     def changed(ls: QcoderServer, params: types.DidChangeTextDocumentParams) -> None:
-        follow(ls, params.text_document.uri)
+        uri = params.text_document.uri
+        follow(ls, uri)
+        codec = ls.workspace.position_codec
+        cursors = [convert.cursor_after(codec, change) for change in params.content_changes]
+        if cursors and cursors[-1] is not None:
+            expect(ls, uri, cursors[-1])
 
     @server.feature(types.TEXT_DOCUMENT_DID_SAVE)
     def saved(ls: QcoderServer, params: types.DidSaveTextDocumentParams) -> None:
@@ -103,6 +108,7 @@ def register_documents(server: QcoderServer) -> None:
         path = convert.path_of(uri)
         if path is not None:
             ls.session.forget(uri, path)
+        ls.completions.forget(uri)
         diagnostics.forget(ls, uri)
 
 
@@ -131,6 +137,16 @@ def follow(ls: QcoderServer, uri: str) -> None:
     snapshot, path = ls.snapshot(uri), convert.path_of(uri)
     if snapshot is not None and path is not None:
         ls.session.note_change(path, snapshot.document)
+
+
+def expect(ls: QcoderServer, uri: str, cursor: types.Position) -> None:
+    """The user types there: a request for a completion is likely to come."""
+    snapshot, engine, rows = ls.snapshot(uri), ls.session.engine, ls.rows(uri)
+    if snapshot is None or engine is None or rows is None:
+        return
+    if snapshot.settings.completion.enabled:
+        line, column = convert.from_position(ls.workspace.position_codec, rows, cursor)
+        ls.completions.expect(snapshot, line, column, engine)
 
 
 def files_changed(ls: QcoderServer, uris: Iterable[str]) -> None:

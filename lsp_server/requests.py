@@ -6,17 +6,17 @@ request gets null.
 
 from __future__ import annotations
 
-import asyncio
-import time
+import logging
+from collections.abc import Sequence
 from typing import Any
 
 from lsprotocol import types
 
 from qcoder.context.parse import outline
 from qcoder.lsp_server import convert, diagnostics, jobs, protocol
-from qcoder.lsp_server.completion import complete
 from qcoder.lsp_server.diagnostics import register_diagnostics
 from qcoder.lsp_server.docstring import docstring_edits
+from qcoder.lsp_server.documents import open_document
 from qcoder.lsp_server.lifecycle import (
     asked,
     register_documents,
@@ -26,6 +26,8 @@ from qcoder.lsp_server.lifecycle import (
 from qcoder.lsp_server.server import QcoderServer
 from qcoder.lsp_server.snapshot import DocstringEdit, Snapshot, Suggestion
 from qcoder.model.request import CancelToken, Priority
+
+logger = logging.getLogger(__name__)
 
 DOCSTRING_TITLE = "Generate docstring"
 
@@ -50,14 +52,11 @@ def register_completion(server: QcoderServer) -> None:
     async def inline(
         ls: QcoderServer, params: types.InlineCompletionParams
     ) -> types.InlineCompletionList | None:
-        uri = params.text_document.uri
         invoked = params.context.trigger_kind == types.InlineCompletionTriggerKind.Invoked
-        if not invoked and not await settled(ls, uri):
+        found = await suggest(ls, params.text_document.uri, params.position, invoked)
+        if found is None:
             return None
-        suggestion = await suggest(ls, uri, params.position, invoked)
-        rows = ls.rows(uri)
-        if suggestion is None or rows is None:
-            return None
+        suggestion, rows = found
         codec = ls.workspace.position_codec
         return types.InlineCompletionList([convert.to_inline_item(codec, rows, suggestion)])
 
@@ -68,11 +67,10 @@ def register_completion(server: QcoderServer) -> None:
         text = ls.client_capabilities.text_document
         if text is not None and text.inline_completion is not None:
             return None
-        uri = params.text_document.uri
-        suggestion = await suggest(ls, uri, params.position, True)
-        rows = ls.rows(uri)
-        if suggestion is None or rows is None:
+        found = await suggest(ls, params.text_document.uri, params.position, True)
+        if found is None:
             return None
+        suggestion, rows = found
         item = convert.to_completion_item(ls.workspace.position_codec, rows, suggestion)
         return types.CompletionList(is_incomplete=True, items=[item])
 
@@ -141,32 +139,26 @@ def register_commands(server: QcoderServer) -> None:
         return None
 
 
-async def settled(ls: QcoderServer, uri: str) -> bool:
-    """Wait while the user types in a burst; False when a newer request has come."""
-    wait = ls.session.settings.completion.debounce_ms / 1000
-    now = time.monotonic()
-    before, ls.last_inline[uri] = ls.last_inline.get(uri, 0.0), now
-    if now - before < wait:
-        await asyncio.sleep(wait)
-    return ls.last_inline[uri] == now
-
-
 async def suggest(
     ls: QcoderServer, uri: str, position: types.Position, invoked: bool
-) -> Suggestion | None:
-    """Run a completion job; a newer one of the document supersedes it."""
+) -> tuple[Suggestion, Sequence[str]] | None:
+    """A suggestion and the rows that it belongs to; None when they have changed meanwhile."""
     snapshot, engine, rows = ls.snapshot(uri), ls.session.engine, ls.rows(uri)
     if snapshot is None or engine is None or rows is None:
         return None
     if not snapshot.settings.completion.enabled:
         return None
     line, column = convert.from_position(ls.workspace.position_codec, rows, position)
-
-    def work(token: CancelToken) -> Suggestion | None:
-        return complete(snapshot, line, column, engine, invoked=invoked, cancel=token)
-
-    key = ("completion", uri)
-    return await jobs.attempt(ls.session.engine_thread, key, Priority.COMPLETION, work)
+    try:
+        found = await ls.completions.suggest(snapshot, line, column, engine, invoked)
+    except Exception as error:  # the handler's boundary; cancellation passes
+        logger.error("completion failed: %s: %s", type(error).__name__, error)
+        logger.debug("completion failed", exc_info=True)
+        return None
+    document = open_document(ls.workspace, uri)
+    if found is None or document is None or (document.version or 0) != snapshot.document.version:
+        return None
+    return found, document.lines
 
 
 def docstring_action(snapshot: Snapshot, line: int) -> types.CodeAction | None:

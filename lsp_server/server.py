@@ -20,6 +20,7 @@ from pygls.lsp.server import LanguageServer
 
 from qcoder import __version__
 from qcoder.lsp_server import convert, protocol
+from qcoder.lsp_server.completion_flow import CompletionFlow
 from qcoder.lsp_server.dispatch import QcoderProtocol
 from qcoder.lsp_server.documents import open_document
 from qcoder.lsp_server.jobs import post
@@ -51,7 +52,7 @@ class QcoderServer(LanguageServer):
         self.loop: asyncio.AbstractEventLoop | None = None
         self.session = Session(self.status, self.index_progress)
         self.indexing = IndexProgress(self)
-        self.last_inline: dict[str, float] = {}
+        self.completions = CompletionFlow(self.session.engine_thread)
         self.reviewed: dict[str, str] = {}
         self.review_numbers = itertools.count(1)
         self._told: frozenset[str] = frozenset()

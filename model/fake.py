@@ -67,6 +67,7 @@ class FakeEngine:
             "fake", "", "fake", 0, 0, max_context, "none", fim_order="spm", is_default=True
         )
         self.requests: list[GenerationRequest] = []
+        self.prefilled: list[GenerationRequest] = []
         self._logprob = logprob
         self._last = GenerationStats()
 
@@ -95,6 +96,10 @@ class FakeEngine:
         return self._stream(request)
 
     def _stream(self, request: GenerationRequest) -> Iterator[TokenOut]:
+        if request.max_tokens == 0:  # computes the prompt only: nothing of the script is used up
+            self.prefilled.append(request)
+            yield TokenOut(-1, "", 0.0, "model", finish=FinishReason.LENGTH)
+            return
         self.requests.append(request)
         stop = StopFilter(request.stop)
         for count, piece in enumerate(pieces(self._answer(request)), 1):

@@ -110,6 +110,8 @@ class StopRules:
 class GenerationRequest:
     """One generation. `deadline` is in seconds of `time.monotonic()`.
 
+    `max_tokens` 0 computes the prompt, for the cache, and ends.
+
     `copy_tables` are the token statistics of the open file and the workspace that the n-gram
     mixture reads; without any (and with `mixture` off) the network answers alone.
     """

@@ -1,0 +1,249 @@
+import threading
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from qcoder.lsp_server import completion, completion_flow, session
+from qcoder.model.fake import FakeEngine
+from qcoder.model.request import GenerationRequest, TokenOut
+
+pytestmark = pytest.mark.asyncio(loop_scope="function")
+
+CANCELLED = -32800
+
+
+class StepEngine(FakeEngine):
+    """A scripted engine that emits a token when it is told to, and ends when it is cancelled."""
+
+    def __init__(self, *script: str, free: bool = False) -> None:
+        super().__init__(script)
+        self.steps = threading.Semaphore(0)
+        self.free = free
+
+    def generate(self, request: GenerationRequest) -> Iterator[TokenOut]:
+        """One token a step."""
+        for out in super().generate(request):
+            while not (self.free or request.max_tokens == 0 or self.steps.acquire(timeout=0.001)):
+                if request.cancel.cancelled:
+                    break
+            yield out
+
+
+@pytest.fixture(autouse=True)
+def no_delay(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(completion_flow, "PREFILL_DELAY_S", 0.0)
+
+
+async def begin(
+    editor: Any, folder: Path, monkeypatch: pytest.MonkeyPatch, engine: FakeEngine, text: str
+) -> str:
+    """Start with an engine and an open document whose tables are built."""
+    monkeypatch.setattr(session, "load_engine", lambda *_: engine)
+    await editor.start(folder, options={"completion": {"debounceMs": 0}})
+    uri = str(editor.open(folder / "a.py", text))
+    await editor.until(lambda: uri in editor.server.session._tables)
+    return uri
+
+
+async def text_at(editor: Any, uri: str, line: int, column: int, invoked: bool = False) -> Any:
+    """The suggested text; None for null."""
+    _, answer = editor.inline(uri, line, column, invoked)
+    result = (await answer)["result"]
+    return result and result["items"][0]["insertText"]
+
+
+async def test_typing_what_is_suggested_needs_no_engine(
+    editor: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    engine = StepEngine("compute(1)", free=True)
+    uri = await begin(editor, tmp_path, monkeypatch, engine, "x = \n")
+    assert await text_at(editor, uri, 0, 4) == "compute(1)"
+    for typed, rest in (("c", "ompute(1)"), ("omp", "ute(1)"), ("ute", "(1)")):
+        column = len("x = compute(1)") - len(typed + rest)
+        editor.change(uri, typed, (0, column))
+        assert await text_at(editor, uri, 0, column + len(typed)) == rest
+    editor.change(uri, "()", (0, 11))
+    _, answer = editor.inline(uri, 0, 12)
+    (item,) = (await answer)["result"]["items"]
+    assert (item["insertText"], item["range"]["end"]["character"]) == ("1)", 13)
+    assert (len(engine.requests), len(engine.prefilled)) == (1, 0)
+
+
+async def test_typing_something_else_asks_the_engine_again(
+    editor: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    engine = StepEngine("compute(1)", "ther", free=True)
+    uri = await begin(editor, tmp_path, monkeypatch, engine, "x = \n")
+    assert await text_at(editor, uri, 0, 4) == "compute(1)"
+    editor.change(uri, "o", (0, 4))
+    assert await text_at(editor, uri, 0, 5) == "ther"
+
+
+async def test_that_nothing_is_suggested_is_remembered(
+    editor: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    engine = StepEngine("", "late", free=True)
+    uri = await begin(editor, tmp_path, monkeypatch, engine, "x = \n")
+    assert await text_at(editor, uri, 0, 4) is None
+    assert await text_at(editor, uri, 0, 4) is None
+    assert len(engine.requests) == 1
+    assert await text_at(editor, uri, 0, 4, invoked=True) == "late"
+
+
+async def test_a_generation_answers_the_request_that_types_along_with_it(
+    editor: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    engine = StepEngine("compute(1)")
+    uri = await begin(editor, tmp_path, monkeypatch, engine, "x = \n")
+    _, first = editor.inline(uri, 0, 4)
+    await editor.until(lambda: engine.requests)
+    editor.change(uri, "com", (0, 4))
+    _, second = editor.inline(uri, 0, 7)
+    assert (await first)["result"] is None  # at once: the engine has not moved
+    engine.steps.release(99)
+    assert (await second)["result"]["items"][0]["insertText"] == "pute(1)"
+    assert len(engine.requests) == 1
+
+
+async def test_a_generation_that_writes_something_else_is_left(
+    editor: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    engine = StepEngine("compute(1)", "ther(2)")
+    uri = await begin(editor, tmp_path, monkeypatch, engine, "x = \n")
+    _, first = editor.inline(uri, 0, 4)
+    await editor.until(lambda: engine.requests)
+    editor.change(uri, "o", (0, 4))
+    _, second = editor.inline(uri, 0, 5)
+    assert (await first)["result"] is None
+    engine.steps.release(99)
+    assert (await second)["result"]["items"][0]["insertText"] == "ther(2)"
+    assert len(engine.requests) == 2
+
+
+async def test_an_edit_elsewhere_ends_the_generation_before_the_next_request(
+    editor: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    engine = StepEngine("compute(1)")
+    uri = await begin(editor, tmp_path, monkeypatch, engine, "x = \ny = \n")
+    _, first = editor.inline(uri, 0, 4)
+    await editor.until(lambda: engine.requests)
+    editor.change(uri, "z", (1, 4))
+    assert (await first)["result"] is None
+    assert engine.requests[0].cancel.cancelled
+
+
+@pytest.mark.parametrize("typed_on", [True, False])
+async def test_a_cancelled_request_ends_its_generation_unless_the_user_types_along(
+    editor: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, typed_on: bool
+) -> None:
+    engine = StepEngine("compute(1)")
+    uri = await begin(editor, tmp_path, monkeypatch, engine, "x = \n")
+    number, first = editor.inline(uri, 0, 4)
+    await editor.until(lambda: engine.requests)
+    if typed_on:
+        editor.change(uri, "c", (0, 4))
+    editor.tell("$/cancelRequest", {"id": number})
+    assert (await first)["error"]["code"] == CANCELLED
+    assert engine.requests[0].cancel.cancelled is not typed_on
+    engine.steps.release(99)
+    if typed_on:
+        assert await text_at(editor, uri, 0, 5) == "ompute(1)"
+        assert len(engine.requests) == 1
+
+
+async def test_the_prompt_is_computed_while_the_user_types(
+    editor: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    engine = StepEngine("compute(1)", free=True)
+    uri = await begin(editor, tmp_path, monkeypatch, engine, "x =\n")
+    editor.change(uri, " ", (0, 3))
+    await editor.until(lambda: engine.prefilled)
+    assert await text_at(editor, uri, 0, 4) == "compute(1)"
+    assert engine.prefilled[0].prompt is engine.requests[0].prompt
+
+
+async def test_a_request_comes_before_a_prefill(
+    editor: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    engine = StepEngine("compute(1)", free=True)
+    uri = await begin(editor, tmp_path, monkeypatch, engine, "x =\n")
+    editor.change(uri, " ", (0, 3))
+    assert await text_at(editor, uri, 0, 4) == "compute(1)"
+    assert not engine.prefilled
+
+
+@pytest.mark.parametrize("marked", ["x = ‸y\n", "# password‸\n"])
+async def test_nothing_is_computed_where_nothing_would_be_shown(
+    editor: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, marked: str
+) -> None:
+    engine, prepared = StepEngine("compute(1)", free=True), []
+
+    def prepare(*arguments: Any) -> Any:
+        prepared.append(completion.prepare(*arguments))
+        return prepared[-1]
+
+    monkeypatch.setattr(completion_flow, "prepare", prepare)
+    monkeypatch.setattr(session, "load_engine", lambda *_: engine)
+    name = "secrets.pem" if "#" in marked else "a.py"
+    head, tail = marked.split("‸")
+    await editor.start(tmp_path)
+    uri = editor.open(tmp_path / name, head + tail)
+    editor.change(uri, "z", (0, len(head)))
+    await editor.until(lambda: prepared)
+    assert prepared == [None]
+    assert not engine.prefilled
+
+
+async def test_a_document_that_changed_meanwhile_gets_no_stale_text(
+    editor: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    engine = StepEngine("compute(1)")
+    uri = await begin(editor, tmp_path, monkeypatch, engine, "x = \n")
+    _, answer = editor.inline(uri, 0, 4)
+    await editor.until(lambda: engine.requests)
+    editor.change(uri, "c", (0, 4))
+    engine.steps.release(99)
+    assert (await answer)["result"] is None
+
+
+async def test_a_closed_document_ends_its_work(
+    editor: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    engine = StepEngine("compute(1)")
+    uri = await begin(editor, tmp_path, monkeypatch, engine, "x = \n")
+    _, answer = editor.inline(uri, 0, 4)
+    await editor.until(lambda: engine.requests)
+    editor.tell("textDocument/didClose", {"textDocument": {"uri": uri}})
+    assert (await answer)["result"] is None
+    assert engine.requests[0].cancel.cancelled
+
+
+async def test_a_failing_engine_is_answered_with_null_and_asked_again(
+    editor: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def answer(_: GenerationRequest) -> str:
+        if len(engine.requests) == 1:
+            raise RuntimeError("out of memory")
+        return "compute(1)"
+
+    engine = FakeEngine(answer)
+    uri = await begin(editor, tmp_path, monkeypatch, engine, "x = \n")
+    assert await text_at(editor, uri, 0, 4) is None
+    assert await text_at(editor, uri, 0, 4) == "compute(1)"
+
+
+async def test_a_burst_of_requests_is_answered_once_each_and_computed_once(
+    editor: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    engine = StepEngine("compute(1)")
+    uri = await begin(editor, tmp_path, monkeypatch, engine, "x = \n")
+    answers = []
+    for at, key in enumerate("comp"):
+        editor.change(uri, key, (0, 4 + at))
+        answers.append(editor.inline(uri, 0, 5 + at)[1])
+    engine.steps.release(999)
+    results = [(await answer)["result"] for answer in answers]
+    assert results[:-1] == [None] * 3
+    assert results[-1] is not None
