@@ -51,6 +51,7 @@ bench: $(VENV)/.dev
 	for script in benchmarks/*.py; do name=$$(basename "$$script" .py); \
 	  $(BIN)/python -P "$$script" --format json > "benchmarks/results/$$name.json" || exit 1; done
 	$(BIN)/qcoder bench lsp --format json > benchmarks/results/lsp.json
+	$(BIN)/qcoder bench index --format json > benchmarks/results/index.json
 
 wheel: $(VENV)/.dev
 	rm -rf build dist

@@ -20,7 +20,12 @@ _SUFFIXES = (
     ".ts", ".tsx", ".mts", ".cts", ".js", ".jsx", ".mjs", ".cjs", ".d.ts", ".vue", ".svelte",
     ".json",
 )  # fmt: skip
-_WRITTEN_FOR = {".js": (".ts", ".tsx"), ".jsx": (".tsx",), ".mjs": (".mts",), ".cjs": (".cts",)}
+_WRITTEN_FOR = {
+    ".js": (".ts", ".tsx", ".d.ts"),
+    ".jsx": (".tsx",),
+    ".mjs": (".mts", ".d.mts"),
+    ".cjs": (".cts", ".d.cts"),
+}
 _CONFIGS = ("tsconfig.json", "jsconfig.json")
 _ENTRY_KEYS = ("source", "types", "typings", "module", "main")
 _CONDITIONS = ("source", "types", "import", "module", "default", "require", "node", "browser")
@@ -31,6 +36,7 @@ _MAX_CONDITIONS = 8
 
 def resolve_javascript(module: str, importer: str, files: Files) -> list[str]:
     """The one file of a module specifier, in a list; empty when it is not in the workspace."""
+    module = module.partition("?")[0]  # what a bundler shall do with it
     if module.startswith("."):
         return _file(normal(posixpath.dirname(importer), module), files)
     for target in _alias_targets(module, importer, files):
