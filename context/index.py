@@ -23,6 +23,7 @@ import xxhash
 
 from qcoder.context import store
 from qcoder.context.exports import exported
+from qcoder.context.history import History, read_history
 from qcoder.context.ignore import IGNORE_FILES
 from qcoder.context.imports import Import
 from qcoder.context.languages import language_of
@@ -72,6 +73,7 @@ class Index:
         self._unsaved = 0
         self._costs = (0.0, 0.0)
         self._cache_bytes = 0
+        self.history = History()
 
     @staticmethod
     def open(root: Path, cache_dir: Path | None = None, exclude: Sequence[str] = ()) -> Index:
@@ -140,6 +142,10 @@ class Index:
             report.seconds,
         )
         return report
+
+    def read_history(self) -> None:
+        """Look through git's last commits for files that change together; takes up to seconds."""
+        self.history = read_history(self.root)
 
     def update(self, path: str) -> None:
         """Re-read one file; it goes when it is gone or excluded. A folder is looked through."""

@@ -10,25 +10,18 @@ and the volatile part last (similar code, best last), then the cursor's window.
 from __future__ import annotations
 
 import logging
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 
 import xxhash
 
+from qcoder.context.chunks import ScoredChunk, rank_chunks
 from qcoder.context.costs import SEGMENT_SLACK, Costs, digest, meet
 from qcoder.context.imports import path_distance
 from qcoder.context.index import Index
 from qcoder.context.languages import language_of
+from qcoder.context.lookup import Lookup
 from qcoder.context.pieces import Piece, lines_piece, merge, render, symbol_piece
-from qcoder.context.rank import (
-    ScoredChunk,
-    ScoredSymbol,
-    Site,
-    family,
-    imported_files,
-    make_site,
-    rank_chunks,
-    rank_symbols,
-)
+from qcoder.context.rank import ScoredSymbol, rank_symbols
 from qcoder.context.record import FileRecord, analyse
 from qcoder.context.segments import (
     CursorWindow,
@@ -38,6 +31,8 @@ from qcoder.context.segments import (
     PackedSegment,
     TokenCounter,
 )
+from qcoder.context.signals import WEIGHTS
+from qcoder.context.site import Site, family, make_site
 from qcoder.context.window import Window, fit_window, offset_of
 
 __all__ = ["pack", "render"]
@@ -53,9 +48,10 @@ _SIGNATURE_SHARE = 0.6
 _MIN_SEGMENT_TOKENS = 12
 _MIN_FILE_TOKENS = 1500
 _MAX_MISSES = 12
+_TOKENS_PER_SYMBOL = 12
 _MAX_CHUNKS = 64
-_UPGRADE_SCORE = 1.0
-_BODY_SCORE = 2.5
+_UPGRADE_SCORE = 3.0
+_BODY_SCORE = 10.0
 _MAX_BODY_LINES = 200
 
 
@@ -68,6 +64,8 @@ def pack(
     budget_tokens: int,
     count_tokens: TokenCounter,
     recent: Sequence[str] = (),
+    window_tokens: int | None = None,
+    weights: Mapping[str, float] = WEIGHTS,
 ) -> PackedContext:
     """Choose and order the context of one cursor (0-based line, column in code points).
 
@@ -78,8 +76,11 @@ def pack(
     slack = min(WINDOW_SLACK, budget_tokens // 8)
     room = max(0, budget_tokens - slack)
     share = next((s for limit, s in _WINDOW_SHARES if budget_tokens <= limit), _WINDOW_SHARE_BEYOND)
-    window = fit_window(document.text, offset, path, int(room * share), count_tokens)
+    wanted = int(room * share) if window_tokens is None else min(room, window_tokens)
+    window = fit_window(document.text, offset, path, wanted, count_tokens)
     packing = _Packing(index, document, path, offset, count_tokens, recent)
+    packing.weights = weights
+    packing.fixed_window = window_tokens is not None
     packing.choose(window, room)
     segments = packing.assemble(room - packing.window.tokens)
     chosen = packing.window
@@ -109,6 +110,8 @@ class _Packing:
         self.count = count_tokens
         self.recent = tuple(name for name in recent if name != path)
         self.left = 0
+        self.fixed_window = False
+        self.weights = WEIGHTS
         self.definitions: dict[str, dict[int, Piece]] = {}
         self.chunks: list[Piece] = []
         self.files: dict[str, Piece] = {}
@@ -123,7 +126,8 @@ class _Packing:
         site = self._site()
         self.site = site
         chunks = rank_chunks(self.index, site)
-        symbols = rank_symbols(self.index, site, chunks)
+        enough = self.left // _TOKENS_PER_SYMBOL
+        symbols = rank_symbols(self.index, site, chunks, enough, self.weights)
         self._add_signatures(symbols, int(self.left * _SIGNATURE_SHARE))
         self._add_chunks(chunks)
         self._upgrade(symbols)
@@ -280,7 +284,7 @@ class _Packing:
         )
 
     def _widen_window(self) -> None:
-        if self.window.whole or self.left < _MIN_SEGMENT_TOKENS:
+        if self.window.whole or self.fixed_window or self.left < _MIN_SEGMENT_TOKENS:
             return
         before = self.window
         wider = fit_window(
@@ -335,7 +339,7 @@ class _Packing:
         seen = {self.path}
         groups = (
             (self.recent, "recent file"),
-            (imported_files(index, self.site), "import"),
+            (Lookup(index, self.site).imported, "import"),
             ([chunk.record.path for chunk in chunks], "similar code"),
             (self._by_distance(index), "workspace"),
         )

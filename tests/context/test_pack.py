@@ -195,7 +195,7 @@ def test_imported_definitions_come_with_their_methods(project: Index) -> None:
         project, document_of(project, "app/main.py"), "app/main.py", 6, 12, 400, count_words
     )
     service = next(s for s in packed.segments if s.segment.path == "app/service.py")
-    assert service.reason == "import"
+    assert service.reason == "after the dot"
     for expected in ("class Service:", "def place_order(self, basket, user)", "def make_service"):
         assert expected in service.segment.text
 
@@ -283,7 +283,7 @@ def test_file_that_changed_on_disk_is_not_cut_at_old_places(tmp_path: Path) -> N
 def test_signature_levels_grow_with_the_budget(project: Index) -> None:
     path = "app/main.py"
     document = document_of(project, path)
-    small = pack(project, document, path, 6, 12, 90, count_words)
+    small = pack(project, document, path, 6, 12, 130, count_words)
     large = pack(project, document, path, 6, 12, 1200, count_words)
     assert "class Service:" in texts(small)
     assert "return basket.total(user)" not in texts(small)

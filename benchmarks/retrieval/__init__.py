@@ -1,0 +1,1 @@
+"""Parts of `benchmarks/context_recall.py`: tasks, their true answers, baselines, statistics."""

@@ -1,0 +1,117 @@
+"""Pieces of other code that are like the one before the cursor.
+
+Pieces are windows of `CHUNK_LINES` lines, compared by their names with the last lines before the
+cursor: a Jaccard index in which a shared name counts by its rarity. Only files that share rare
+names are looked into. Files that are in use now and files nearby count a little more.
+"""
+
+from __future__ import annotations
+
+import heapq
+import math
+from bisect import bisect_left
+from collections import defaultdict
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+
+from qcoder.context.imports import path_distance
+from qcoder.context.index import Index
+from qcoder.context.record import CHUNK_LINES, FileRecord, chunk_positions
+from qcoder.context.site import Site, family
+
+_MAX_SHORTLIST = 40
+_MAX_RECENT = 8
+_MIN_SIMILARITY = 0.06
+_OTHER_LANGUAGE = 0.3
+_RECENT = 1.25
+_COMMON_FILES = 20
+
+
+@dataclass(frozen=True, slots=True)
+class ScoredChunk:
+    """Lines [start_line, end_line) of a file and how alike they are (0 to about 1.5)."""
+
+    record: FileRecord
+    start_line: int
+    end_line: int
+    score: float
+    reason: str
+    names: tuple[str, ...]
+
+
+def rank_chunks(index: Index | None, site: Site) -> list[ScoredChunk]:
+    """Pieces of code like the one before the cursor, best first."""
+    num_files = index.num_files() if index else 1
+    weights = rarities(index, site.similar, num_files)
+    if not weights:
+        return []
+    records = {site.file.path: site.file}
+    if index is not None:
+        for path in _shortlist(index, site, weights, num_files):
+            record = index.record(path)
+            if record is not None and path != site.file.path:
+                records[path] = record
+    found = [chunk for record in records.values() for chunk in _alike(record, site, weights)]
+    found.sort(key=lambda chunk: (-chunk.score, chunk.record.path, chunk.start_line))
+    return found
+
+
+def rarities(index: Index | None, names: Iterable[str], num_files: int) -> dict[str, float]:
+    """Inverse document frequencies of names; what nearly every file says weighs nothing."""
+    weights = {}
+    for name in sorted(names):
+        users = index.num_users(name) if index else 1
+        if users <= max(_COMMON_FILES, num_files // 4):
+            weights[name] = (
+                math.log(1 + (num_files - users + 0.5) / (users + 0.5)) if index else 1.0
+            )
+    return {name: max(weight, 0.05) for name, weight in weights.items()}
+
+
+def _shortlist(index: Index, site: Site, weights: Mapping[str, float], num_files: int) -> list[str]:
+    """Files that share the rarest names, and those in use now."""
+    sums: dict[str, float] = defaultdict(float)
+    for name, weight in weights.items():
+        for path in index.users(name, max(_COMMON_FILES, num_files // 4)):
+            sums[path] += weight
+    best = heapq.nsmallest(_MAX_SHORTLIST, ((-total, path) for path, total in sums.items()))
+    return list(dict.fromkeys([*site.recent[:_MAX_RECENT], *(path for _, path in best)]))
+
+
+def _alike(record: FileRecord, site: Site, weights: Mapping[str, float]) -> list[ScoredChunk]:
+    facts = record.facts
+    identifiers = facts.identifiers
+    shared = _positions(identifiers, weights)
+    if not shared:
+        return []
+    total, mean = sum(weights.values()), sum(weights.values()) / len(weights)
+    own = record.path == site.file.path
+    factor = _RECENT if record.path in site.recent else 1.0
+    factor *= 1 + 0.2 / (1 + path_distance(record.path, site.file.path))
+    factor *= 1 if family(facts.language) == family(site.file.facts.language) else _OTHER_LANGUAGE
+    reason = "same file" if own else "recent file" if record.path in site.recent else "similar code"
+    names_at = frozenset(shared)
+    found = []
+    for number, chunk in enumerate(facts.chunks):
+        start, end = number * CHUNK_LINES, min((number + 1) * CHUNK_LINES, facts.lines)
+        if own and start < site.hidden_end and end > site.hidden_start:
+            continue
+        positions = chunk_positions(chunk)
+        common = names_at.intersection(positions)
+        if not common:
+            continue
+        weight = sum(shared[p] for p in common)
+        score = factor * weight / (total + (len(positions) - len(common)) * mean)
+        if score >= _MIN_SIMILARITY and end > start:
+            names = tuple(identifiers[p] for p in positions)
+            found.append(ScoredChunk(record, start, end, score, reason, names))
+    return found
+
+
+def _positions(identifiers: tuple[str, ...], weights: Mapping[str, float]) -> dict[int, float]:
+    found = {}
+    for name, weight in weights.items():
+        at = bisect_left(identifiers, name)
+        if at < len(identifiers) and identifiers[at] == name:
+            found[at] = weight
+    return found
