@@ -118,9 +118,7 @@ def adapt(plan: Plan, show: Show, shield: Callable[[], None] = lambda: None) -> 
         comparison = compare(before, judge(staged, base, split, reporting), plan.seed)
         facts = facts_of(text, split, tuned, comparison, time.monotonic() - began)
         name = adapted.adapted_name(plan.root, plan.model)
-        reason = comparison.why_not
-        if tuned.bits_after >= tuned.bits_before:
-            reason = "the files that were not trained on did not become easier to predict"
+        reason = why_not(tuned, comparison)
         outcome = Outcome(not reason, reason, name, str(plan.root), "", facts)
         if reason:
             return outcome
@@ -193,12 +191,18 @@ def train(
     tokenizer = Tokenizer.from_file(str(base / "tokenizer.json"))
     tokenizer.encode_special_tokens = True  # what looks like a special token in code is text
     network = load_network(base, tuning.HELD_OUT_TOKENS)
-    dtype = tuning.faster_dtype()
-    for parameter in network.parameters():
-        parameter.data = parameter.data.to(dtype)
     rows = Rows(Drawn(split.trained), tokenizer, plan.seed)
     held_out = HeldOutLoss(choosing, tokenizer)
     return network.config, tune(network, rows, held_out, seconds, show.progress)
+
+
+def why_not(tuned: Tuned, comparison: Comparison) -> str:
+    """What keeps a result from being installed; empty when nothing does."""
+    if not tuned.steps:
+        return "there was no time for a single step; give more with --minutes"
+    if tuned.bits_after >= tuned.bits_before:
+        return "the files that were not trained on did not become easier to predict"
+    return comparison.why_not
 
 
 def facts_of(

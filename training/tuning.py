@@ -118,12 +118,18 @@ def tune(
     seconds: float,
     report: Callable[[Progress], None],
 ) -> Tuned:
-    """Train and choose within `seconds`; training ends early when the held-out loss stops falling."""
+    """Train and choose within `seconds`; training ends early when the held-out loss stops falling.
+
+    `network` comes in float32 and computes in what is faster here; the masters stay float32.
+    """
     began = time.monotonic()
     old = weights_of(network)
+    optimizer, names = _optimizer(network)
+    dtype = faster_dtype()
+    for parameter in network.parameters():
+        parameter.data = parameter.data.to(dtype)
     before = held_out(network)
     limit = seconds - held_out.seconds * (len(SHARES) + 1)
-    optimizer, names = _optimizer(network)
     best, best_bits = old, before
     checks = max(2, min(MAX_CHECKS, int(CHECK_SHARE * limit / max(held_out.seconds, 1e-3))))
     bits, checked, worse = before, 0, 0

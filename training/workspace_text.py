@@ -23,6 +23,7 @@ from qcoder.context.workspace import list_files, read_source
 from qcoder.training.items import NEIGHBOURS_TRIED, Source, names_of
 
 MIN_CHARACTERS, MAX_CHARACTERS = 200, 300_000
+MAX_PATH_CHARACTERS = 400  # a row begins with the path, and must have room for text
 MAX_DRAWN_CHARACTERS = 60_000
 """A file is drawn by its length up to here, so that one long file does not fill the rows."""
 
@@ -74,6 +75,9 @@ def read_workspace(root: Path, exclude: Sequence[str] = ()) -> WorkspaceText:
     for path in listing.paths:
         if language_of(path) not in LANGUAGES or language_of(path) in NOT_CODE:
             skipped["not source code"] += 1
+            continue
+        if len(path) > MAX_PATH_CHARACTERS:
+            skipped["path too long"] += 1
             continue
         source = read_source(root, path, spec)
         text = source if isinstance(source, str) else source.text.replace("\r\n", "\n")

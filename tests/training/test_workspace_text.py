@@ -32,9 +32,10 @@ def test_only_source_code_that_passes_the_gate_is_read(tmp_path: Path) -> None:
         "customers/c.py": code(7),
         "skipped.py": code(8),
         "copy_of_a.py": code(1).replace("\n", "\r\n"),
+        "/".join(["deep" * 20] * 6 + ["d.py"]): code(9),
     }
     for path, text in files.items():
-        (tmp_path / path).parent.mkdir(exist_ok=True)
+        (tmp_path / path).parent.mkdir(parents=True, exist_ok=True)
         (tmp_path / path).write_bytes(text.encode())
     (tmp_path / ".qcoderignore").write_text("skipped.py\n")
     found = read_workspace(tmp_path, ["customers/"])
@@ -44,6 +45,7 @@ def test_only_source_code_that_passes_the_gate_is_read(tmp_path: Path) -> None:
     assert found.skipped == {
         "not source code": 2,
         "too short": 1,
+        "path too long": 1,
         "generated": 1,
         "secret in content": 1,
         "secret by name": 1,
