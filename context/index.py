@@ -84,7 +84,7 @@ class Index:
         if payload is not None:
             try:
                 index._restore(from_payload(payload))
-            except (ValueError, TypeError, KeyError, IndexError) as error:
+            except (ValueError, TypeError, LookupError, AttributeError) as error:
                 logger.warning(
                     "index file=%s ignored: its records cannot be read (%s); "
                     "the workspace is indexed anew",

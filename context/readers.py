@@ -179,12 +179,12 @@ class _Member:
         job = [str(root), exclude, [[r.path, r.known.hash if r.known else None] for r in self.left]]
         self._last_heard = time.monotonic()
         self._process = subprocess.Popen(COMMAND, stdin=subprocess.PIPE, stdout=subprocess.PIPE)
-        unpacker = msgpack.Unpacker(unicode_errors="surrogateescape", max_buffer_size=0)
+        unpacker = msgpack.Unpacker(unicode_errors="surrogatepass", max_buffer_size=0)
         with self._process as process:
             assert process.stdin is not None
             assert process.stdout is not None
             with contextlib.suppress(BrokenPipeError):
-                process.stdin.write(msgpack.packb(job, unicode_errors="surrogateescape"))
+                process.stdin.write(msgpack.packb(job, unicode_errors="surrogatepass"))
                 process.stdin.close()
             while data := os.read(process.stdout.fileno(), _READ_BYTES):
                 unpacker.feed(data)

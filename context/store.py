@@ -60,7 +60,7 @@ def load(path: Path) -> Any | None:
 
 def save(path: Path, payload: Any) -> int:
     """Replace the saved index; bytes written, or 0 with one warning when that is not possible."""
-    body = msgpack.packb(payload, unicode_errors="surrogateescape")
+    body = msgpack.packb(payload, unicode_errors="surrogatepass")
     if _HEADER.size + len(body) > MAX_STORE_BYTES:
         logger.warning("index file=%s not saved: %d bytes are over the cap", path, len(body))
         return 0
@@ -100,7 +100,7 @@ def _read(path: Path) -> Any:
     if checksum != xxhash.xxh3_64_digest(payload):
         raise StoreError("its checksum does not match")
     try:
-        return msgpack.unpackb(payload, unicode_errors="surrogateescape", strict_map_key=False)
+        return msgpack.unpackb(payload, unicode_errors="surrogatepass", strict_map_key=False)
     except (ValueError, msgpack.exceptions.UnpackException) as error:
         raise StoreError(f"it cannot be decoded ({type(error).__name__})") from error
 

@@ -26,13 +26,13 @@ _NICENESS = 5
 
 def serve(input_: BinaryIO, output: BinaryIO) -> None:
     """Answer one message."""
-    root, exclude, rows = msgpack.unpackb(input_.read(), unicode_errors="surrogateescape")
+    root, exclude, rows = msgpack.unpackb(input_.read(), unicode_errors="surrogatepass")
     spec = exclude_spec(exclude)
     output.write(msgpack.packb(READY))
     output.flush()
     for path, known_hash in rows:
         row = row_of(path, read(Path(root), path, spec, known_hash))
-        output.write(msgpack.packb(row, unicode_errors="surrogateescape"))
+        output.write(msgpack.packb(row, unicode_errors="surrogatepass"))
         # Row by row, so that the other side knows which file was the last that went well.
         output.flush()
 

@@ -277,6 +277,18 @@ def test_progress_reaches_the_total(root: Path, cache: Path) -> None:
     assert seen == [(1, 3), (2, 3), (3, 3)]
 
 
+def test_names_and_paths_that_are_no_unicode_survive_a_restart(root: Path, cache: Path) -> None:
+    (root / "package.json").write_text('{"name": "half\\ud800", "exports": {"\\udfff": "x"}}')
+    odd = os.fsdecode(b"caf\xe9.py")
+    (root / odd).write_text("def odd_one(): pass\n")
+    first = fresh(root, cache)
+    second = Index.open(root, cache)
+    assert odd in second.paths()
+    assert len(second.definitions("odd_one")) == 1
+    assert state(second) == state(first)
+    assert second.refresh().parsed == 0
+
+
 def corrupt_flip(data: bytearray) -> bytes:
     data[len(data) // 2] ^= 0x40
     return bytes(data)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import os
 import sys
 from collections.abc import Sequence
 from pathlib import Path
@@ -39,6 +40,7 @@ def root(tmp_path: Path) -> Path:
         (tmp_path / f"m{i:02}.py").write_text(f"def function_{i}(x):\n    return call_{i}(x)\n")
     (tmp_path / "binary.py").write_bytes(b"\0")
     (tmp_path / "gone.py").symlink_to(tmp_path / "nowhere")
+    (tmp_path / os.fsdecode(b"caf\xe9.py")).write_text("def odd(): pass\n")
     return tmp_path
 
 
@@ -57,7 +59,7 @@ def outcomes(root: Path, requests: Sequence[Request], processes: int) -> dict[st
 def test_processes_read_what_this_one_reads(root: Path) -> None:
     requests = requests_of(root)
     here = outcomes(root, requests, 1)
-    assert len(here) == 65
+    assert len(here) == 66
     assert here["binary.py"] == "binary"
     assert outcomes(root, requests, 3) == here
 
