@@ -16,7 +16,7 @@ from dataclasses import dataclass
 from qcoder.lsp_server.completion import Prepared, complete, prefill, prepare
 from qcoder.lsp_server.completion_cache import CompletionCache, Found, Place, place_at
 from qcoder.lsp_server.jobs import EngineThread, post
-from qcoder.lsp_server.snapshot import Snapshot, Suggestion
+from qcoder.lsp_server.snapshot import Snapshot
 from qcoder.model.engine import Engine
 from qcoder.model.request import CancelToken, Priority
 
@@ -97,13 +97,13 @@ class CompletionFlow:
 
     async def suggest(
         self, snapshot: Snapshot, line: int, column: int, engine: Engine, invoked: bool
-    ) -> Suggestion | None:
-        """The suggestion for a request; None when there is none or a newer request has come."""
+    ) -> Found | None:
+        """What to show for a request; None when a newer one has come or the engine has failed."""
         place = place_at(snapshot.document.text, line, column)
         uri = snapshot.document.uri
         superseded = self._supersede(uri)
         if place is None:
-            return None
+            return Found(None)
         ask = Ask(snapshot, engine, place, invoked)
         try:
             return await self._answer(ask, superseded)
@@ -140,26 +140,25 @@ class CompletionFlow:
         self._waiting.pop(uri, None)
         self._prepared.pop(uri, None)
 
-    async def _answer(self, ask: Ask, superseded: asyncio.Future[None]) -> Suggestion | None:
+    async def _answer(self, ask: Ask, superseded: asyncio.Future[None]) -> Found | None:
         found = self._find(ask)
         if found is not None:
             self._drop_prefill(ask.uri)
             self._thread.cancel(completion_key(ask.uri))
-            return found.suggestion
+            return found
         running = self._running.get(ask.uri)
         if running is not None and running.follow(ask):
             if not await first(running.done, superseded):
                 return None
             found = self._find(ask)
             if found is not None:
-                return found.suggestion
+                return found
         elif not await self._settled(ask, superseded):
             return None
         running = self._start(ask)
         if not await first(running.done, superseded):
             return None
-        found = self._find(ask)
-        return found.suggestion if found is not None else None
+        return self._find(ask)
 
     def _find(self, ask: Ask) -> Found | None:
         return self._cache.find(ask.uri, ask.place, ask.basis, ask.invoked)

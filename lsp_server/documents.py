@@ -77,6 +77,7 @@ class ProtocolTextDocument(TextDocument):
     """A pygls document with the protocol's idea of lines."""
 
     _rows: list[str] | None = None
+    _plain: str | None = None
 
     @property
     def lines(self) -> list[str]:
@@ -92,8 +93,16 @@ class ProtocolTextDocument(TextDocument):
             self._source = "".join(self._rows or ())
         return self._source
 
+    @property
+    def plain(self) -> str:
+        """The text as tasks read it, `normalized`; once a version."""
+        if self._plain is None:
+            self._plain = normalized(self.source)
+        return self._plain
+
     def apply_change(self, change: types.TextDocumentContentChangeEvent) -> None:
         """Apply one change of a `didChange`: a range, or the whole text."""
+        self._plain = None
         if isinstance(change, types.TextDocumentContentChangePartial):
             rows, codec = self.lines, self.position_codec
             places = (place_of(rows, p, codec) for p in (change.range.start, change.range.end))
@@ -142,7 +151,7 @@ class ProtocolWorkspace(Workspace):
         )
 
 
-def open_document(workspace: Workspace, uri: str) -> TextDocument | None:
+def open_document(workspace: Workspace, uri: str) -> ProtocolTextDocument | None:
     """The document if it is open; pygls keeps documents under their unquoted URIs."""
-    found: TextDocument | None = workspace.text_documents.get(unquote(uri))
-    return found
+    found = workspace.text_documents.get(unquote(uri))
+    return found if isinstance(found, ProtocolTextDocument) else None

@@ -17,6 +17,7 @@ from qcoder.lsp_server.jobs import post
 from qcoder.lsp_server.lsp_cli import follow_client
 from qcoder.lsp_server.server import QcoderServer
 from qcoder.lsp_server.settings import FILE_NAME
+from qcoder.lsp_server.snapshot import Snapshot
 
 logger = logging.getLogger(__name__)
 
@@ -90,12 +91,12 @@ def register_documents(server: QcoderServer) -> None:
 
     @server.feature(types.TEXT_DOCUMENT_DID_CHANGE)
     def changed(ls: QcoderServer, params: types.DidChangeTextDocumentParams) -> None:
-        uri = params.text_document.uri
-        follow(ls, uri)
-        codec = ls.workspace.position_codec
-        cursors = [convert.cursor_after(codec, change) for change in params.content_changes]
-        if cursors and cursors[-1] is not None:
-            expect(ls, uri, cursors[-1])
+        snapshot = follow(ls, params.text_document.uri)
+        if snapshot is not None and params.content_changes:
+            last = params.content_changes[-1]
+            cursor = convert.cursor_after(ls.workspace.position_codec, last)
+            if cursor is not None:
+                expect(ls, snapshot, cursor)
 
     @server.feature(types.TEXT_DOCUMENT_DID_SAVE)
     def saved(ls: QcoderServer, params: types.DidSaveTextDocumentParams) -> None:
@@ -132,19 +133,18 @@ def register_files(server: QcoderServer) -> None:
         files_changed(ls, (uri for f in params.files for uri in (f.old_uri, f.new_uri)))
 
 
-def follow(ls: QcoderServer, uri: str) -> None:
-    """Bring the session up to a document."""
+def follow(ls: QcoderServer, uri: str) -> Snapshot | None:
+    """Bring the session up to a document; gives its snapshot."""
     snapshot, path = ls.snapshot(uri), convert.path_of(uri)
     if snapshot is not None and path is not None:
         ls.session.note_change(path, snapshot.document)
+    return snapshot
 
 
-def expect(ls: QcoderServer, uri: str, cursor: types.Position) -> None:
+def expect(ls: QcoderServer, snapshot: Snapshot, cursor: types.Position) -> None:
     """The user types there: a request for a completion is likely to come."""
-    snapshot, engine, rows = ls.snapshot(uri), ls.session.engine, ls.rows(uri)
-    if snapshot is None or engine is None or rows is None:
-        return
-    if snapshot.settings.completion.enabled:
+    engine, rows = ls.session.engine, ls.rows(snapshot.document.uri)
+    if engine is not None and rows is not None and snapshot.settings.completion.enabled:
         line, column = convert.from_position(ls.workspace.position_codec, rows, cursor)
         ls.completions.expect(snapshot, line, column, engine)
 

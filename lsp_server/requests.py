@@ -1,13 +1,14 @@
 """Handlers of requests: thin, asynchronous, exactly one answer each.
 
 A handler takes a snapshot, queues work and awaits it; no logic lives here. A superseded or failed
-request gets null.
+request gets null, one for which there is nothing to show an empty list.
 """
 
 from __future__ import annotations
 
 import logging
 from collections.abc import Sequence
+from dataclasses import dataclass
 from typing import Any
 
 from lsprotocol import types
@@ -53,12 +54,13 @@ def register_completion(server: QcoderServer) -> None:
         ls: QcoderServer, params: types.InlineCompletionParams
     ) -> types.InlineCompletionList | None:
         invoked = params.context.trigger_kind == types.InlineCompletionTriggerKind.Invoked
-        found = await suggest(ls, params.text_document.uri, params.position, invoked)
-        if found is None:
+        answer = await suggest(ls, params.text_document.uri, params.position, invoked)
+        if answer is None:
             return None
-        suggestion, rows = found
         codec = ls.workspace.position_codec
-        return types.InlineCompletionList([convert.to_inline_item(codec, rows, suggestion)])
+        return types.InlineCompletionList(
+            [convert.to_inline_item(codec, answer.rows, s) for s in answer.suggestions]
+        )
 
     @server.feature(types.TEXT_DOCUMENT_COMPLETION, types.CompletionOptions())
     async def completion(
@@ -67,12 +69,12 @@ def register_completion(server: QcoderServer) -> None:
         text = ls.client_capabilities.text_document
         if text is not None and text.inline_completion is not None:
             return None
-        found = await suggest(ls, params.text_document.uri, params.position, True)
-        if found is None:
+        answer = await suggest(ls, params.text_document.uri, params.position, True)
+        if answer is None:
             return None
-        suggestion, rows = found
-        item = convert.to_completion_item(ls.workspace.position_codec, rows, suggestion)
-        return types.CompletionList(is_incomplete=True, items=[item])
+        codec = ls.workspace.position_codec
+        items = [convert.to_completion_item(codec, answer.rows, s) for s in answer.suggestions]
+        return types.CompletionList(is_incomplete=True, items=items)
 
 
 def register_actions(server: QcoderServer) -> None:
@@ -139,10 +141,22 @@ def register_commands(server: QcoderServer) -> None:
         return None
 
 
+@dataclass(frozen=True, slots=True)
+class Answer:
+    """Suggestions, best first, and the rows of the document that they belong to."""
+
+    suggestions: tuple[Suggestion, ...]
+    rows: Sequence[str]
+
+
 async def suggest(
     ls: QcoderServer, uri: str, position: types.Position, invoked: bool
-) -> tuple[Suggestion, Sequence[str]] | None:
-    """A suggestion and the rows that it belongs to; None when they have changed meanwhile."""
+) -> Answer | None:
+    """What to show at a position.
+
+    None when the question is out of date: a client that keeps what it shows then does right. No
+    suggestions when there is nothing to show.
+    """
     snapshot, engine, rows = ls.snapshot(uri), ls.session.engine, ls.rows(uri)
     if snapshot is None or engine is None or rows is None:
         return None
@@ -158,7 +172,7 @@ async def suggest(
     document = open_document(ls.workspace, uri)
     if found is None or document is None or (document.version or 0) != snapshot.document.version:
         return None
-    return found, document.lines
+    return Answer((found.suggestion,) if found.suggestion else (), document.lines)
 
 
 def docstring_action(snapshot: Snapshot, line: int) -> types.CodeAction | None:

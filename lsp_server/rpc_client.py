@@ -14,7 +14,7 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from types import TracebackType
 from typing import Any, BinaryIO, cast
@@ -33,10 +33,15 @@ class ServerGone(Exception):  # noqa: N818 (an event, named as users meet it)
 class Client:
     """One server process. Use as a context manager; leaving it shuts the server down."""
 
-    def __init__(self, root: Path, environment: dict[str, str] | None = None) -> None:
+    def __init__(
+        self,
+        root: Path,
+        environment: dict[str, str] | None = None,
+        arguments: Sequence[str] = (),
+    ) -> None:
         self.root = root
         self.process = subprocess.Popen(
-            [sys.executable, "-P", "-m", "qcoder.lsp_server.lsp_cli", "--stdio"],
+            [sys.executable, "-P", "-m", "qcoder.lsp_server.lsp_cli", "--stdio", *arguments],
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             stderr=subprocess.DEVNULL,

@@ -81,7 +81,7 @@ class QcoderServer(LanguageServer):
         if document is None or path is None:
             return None
         return self.session.snapshot(
-            uri, path, document.version or 0, document.source, document.language_id
+            uri, path, document.version or 0, document.plain, document.language_id
         )
 
     def rows(self, uri: str) -> Sequence[str] | None:

@@ -22,7 +22,6 @@ from qcoder.context.index import Index
 from qcoder.context.languages import language_of
 from qcoder.context.segments import Document
 from qcoder.context.watch import Watcher
-from qcoder.lsp_server.documents import normalized
 from qcoder.lsp_server.headless import file_table, workspace_table
 from qcoder.lsp_server.jobs import EngineThread
 from qcoder.lsp_server.protocol import Status
@@ -154,25 +153,22 @@ class Session:
     ) -> Snapshot:
         """Everything a task may read about one document, frozen.
 
-        `language` is what the editor says; it counts where the file's name says nothing.
+        `text` has plain line ends (`documents.normalized`). `language` is what the editor says; it
+        counts where the file's name says nothing.
         """
         folder, relative = self.locate(path)
         workspace = folder.table if folder else None
         tables = tuple(t for t in (self._tables.get(uri), workspace) if t is not None)
         root = folder.root if folder else None
         by_name = language_of(relative)
+        language = by_name if by_name != "text" or not language else language
         recent = tuple(
             p.relative_to(root).as_posix()
             for p in self._recent
             if root is not None and p != path and p.is_relative_to(root)
         )
         return Snapshot(
-            Document(
-                uri,
-                version,
-                by_name if by_name != "text" else language or by_name,
-                normalized(text),
-            ),
+            Document(uri, version, language, text),
             relative,
             root,
             folder.index if folder else None,

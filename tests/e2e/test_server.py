@@ -1,13 +1,18 @@
 """The real `qcoder-lsp --stdio` process, driven over its pipes."""
 
+import json
+import os
+import socket
 import subprocess
 import sys
+import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
 
+from qcoder.lsp_server.framing import next_length
 from qcoder.lsp_server.rpc_client import Client, ServerGone
 
 pytestmark = pytest.mark.e2e
@@ -86,11 +91,11 @@ def test_positions_count_utf16_units_unless_agreed_otherwise(client: Client) -> 
     assert item["range"]["start"]["character"] == 14
 
 
-def test_unopened_documents_and_places_inside_text_get_null(client: Client) -> None:
+def test_places_where_nothing_belongs_get_no_suggestion(client: Client) -> None:
     assert inline(client, (client.root / "none.py").as_uri(), 0, 0) is None
     uri = client.open(client.root / "a.py", "total = other\n")
-    assert inline(client, uri, 0, 3, trigger=AUTOMATIC) is None
-    assert inline(client, uri, 99, 0) is None
+    assert inline(client, uri, 0, 3, trigger=AUTOMATIC)["items"] == []
+    assert inline(client, uri, 99, 0)["items"] == []
 
 
 def test_every_request_of_a_burst_is_answered(client: Client) -> None:
@@ -215,3 +220,69 @@ def test_indexing_shows_progress(root: Path) -> None:
         client.wait_for(
             lambda m: m["method"] == "$/progress" and m["params"]["value"]["kind"] == "end"
         )
+
+
+def test_source_text_is_not_in_the_log(root: Path, tmp_path: Path) -> None:
+    log = tmp_path / "server.log"
+    arguments = ["--log-file", str(log), "--log-level", "info"]
+    with Client(root, {"QCODER_ENGINE": "fake:compute(1)"}, arguments) as client:
+        client.initialize()
+        client.wait_for(is_status("Normal"))
+        uri = client.open(root / "a.py", "hush_hush = \n")
+        assert inline(client, uri, 0, 12)["items"]
+        with pytest.raises(ServerGone):
+            client.request("textDocument/completion", {"text": "hush_hush"})
+    assert "model name=fake" in log.read_text()
+    assert "hush_hush" not in log.read_text()
+
+
+def test_a_client_may_wait_at_a_unix_socket(root: Path, tmp_path: Path) -> None:
+    with socket.socket(socket.AF_UNIX) as listener:
+        listener.bind(str(tmp_path / "s"))
+        listener.listen()
+        check_transport(root, ["--pipe", str(tmp_path / "s")], lambda: listener.accept()[0])
+
+
+def test_a_client_may_wait_at_a_local_port(root: Path) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        port = str(listener.getsockname()[1])
+        check_transport(root, ["--socket", port], lambda: listener.accept()[0])
+
+
+def test_the_server_may_wait_at_a_port(root: Path) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as free:
+        port = free.getsockname()[1]
+
+    def connect() -> socket.socket:
+        end = time.monotonic() + 30
+        while True:
+            try:
+                return socket.create_connection(("127.0.0.1", port))
+            except ConnectionRefusedError:
+                assert time.monotonic() < end, "the server does not listen"
+
+    check_transport(root, ["--tcp", f"127.0.0.1:{port}"], connect)
+
+
+def check_transport(root: Path, arguments: list[str], connect: Any) -> None:
+    """A server with these arguments answers over the connection, and ends properly."""
+    command = [sys.executable, "-P", "-m", "qcoder.lsp_server.lsp_cli", *arguments]
+    environment = {**os.environ, "QCODER_ENGINE": "fake:1"}
+    with subprocess.Popen(command, cwd=root, env=environment) as process, connect() as peer:
+        stream = peer.makefile("rwb")
+        capabilities = {"processId": None, "rootUri": None, "capabilities": {}}
+        for number, method in enumerate(("initialize", "shutdown", "exit"), start=1):
+            params = capabilities if method == "initialize" else None
+            message = {"jsonrpc": "2.0", "id": number, "method": method, "params": params}
+            if method == "exit":
+                del message["id"]
+            body = json.dumps(message).encode()
+            stream.write(b"Content-Length: %d\r\n\r\n%s" % (len(body), body))
+            stream.flush()
+            while method != "exit":
+                length = next_length(stream)
+                assert length is not None
+                if json.loads(stream.read(length)).get("id") == number:
+                    break
+        assert process.wait(timeout=30) == 0
+        stream.close()
