@@ -84,6 +84,7 @@ class Index:
         if payload is not None:
             try:
                 index._restore(from_payload(payload))
+                index._cache_bytes = store.saved_bytes(index._store_file)
             except (ValueError, TypeError, LookupError, AttributeError) as error:
                 logger.warning(
                     "index file=%s ignored: its records cannot be read (%s); "
@@ -325,9 +326,11 @@ class Index:
         )
 
     def save(self) -> None:
-        """Write the records of the disk; a failure costs one warning."""
+        """Write the records of the disk unless they are saved; a failure costs one warning."""
         with self._saving:
             with self._disk:
+                if not self._unsaved and self._cache_bytes:
+                    return
                 self._unsaved = 0
                 rejected = self._rejected.copy()
             records, maps = self._layers.saved_form()
@@ -379,3 +382,4 @@ class Index:
         for path in saved.records:
             if refused(path, None, self._exclude_spec) is not None:
                 self._layers.set_disk(path, None)
+        self._unsaved += 1

@@ -58,6 +58,14 @@ def load(path: Path) -> Any | None:
         return None
 
 
+def saved_bytes(path: Path) -> int:
+    """Size of the saved index; 0 when there is none."""
+    try:
+        return path.stat().st_size
+    except OSError:
+        return 0
+
+
 def save(path: Path, payload: Any) -> int:
     """Replace the saved index; bytes written, or 0 with one warning when that is not possible."""
     body = msgpack.packb(payload, unicode_errors="surrogatepass")

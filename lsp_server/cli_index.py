@@ -18,7 +18,7 @@ from qcoder.context import languages
 from qcoder.context.index import Index
 from qcoder.context.privacy import exclude_spec
 from qcoder.context.workspace import find_root, ignored_by_rules, is_listed, read_source
-from qcoder.lsp_server.cli_engine import settings_of, workspace_index
+from qcoder.lsp_server.cli_workspace import settings_of, workspace_index
 from qcoder.lsp_server.headless import InputError
 from qcoder.lsp_server.settings import resolve_settings, user_file
 

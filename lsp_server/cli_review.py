@@ -15,7 +15,8 @@ from typing import Any
 from qcoder.context.privacy import exclude_spec, refused
 from qcoder.context.workspace import find_root, list_files
 from qcoder.lsp_server.changes import ChangedFile, since, staged, top_level
-from qcoder.lsp_server.cli_engine import load_engine, settings_of, workspace_model
+from qcoder.lsp_server.cli_engine import load_engine, workspace_model
+from qcoder.lsp_server.cli_workspace import settings_of
 from qcoder.lsp_server.headless import InputError, file_table, read_text, snapshot_of_file
 from qcoder.lsp_server.report_formats import FORMATS
 from qcoder.lsp_server.review import review_document

@@ -14,7 +14,7 @@ import subprocess
 import sys
 from pathlib import Path
 
-from qcoder.lsp_server.cli_engine import settings_of
+from qcoder.lsp_server.cli_workspace import settings_of
 from qcoder.lsp_server.headless import InputError
 from qcoder.model.adapted import adapted_name, remove
 

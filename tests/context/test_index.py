@@ -289,6 +289,24 @@ def test_names_and_paths_that_are_no_unicode_survive_a_restart(root: Path, cache
     assert second.refresh().parsed == 0
 
 
+def test_nothing_new_is_not_written_again(root: Path, cache: Path) -> None:
+    for path in root.rglob("*.*"):
+        os.utime(path, ns=(1, 1))  # too young a file is looked at twice
+    fresh(root, cache)
+    (file,) = cache.rglob("index.bin")
+    before = file.stat().st_ino
+    again = Index.open(root, cache)
+    assert again.refresh().cache_bytes == file.stat().st_size
+    again.save()
+    again.close()
+    assert file.stat().st_ino == before
+    other = Index.open(root, cache, exclude=["*.md"])
+    other.refresh()
+    other.close()
+    assert file.stat().st_ino != before
+    assert other.paths() == ("pkg/a.py", "pkg/b.py")
+
+
 def corrupt_flip(data: bytearray) -> bytes:
     data[len(data) // 2] ^= 0x40
     return bytes(data)

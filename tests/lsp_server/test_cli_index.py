@@ -1,4 +1,6 @@
 import json
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -72,3 +74,16 @@ def test_doctor_names_wrong_settings(workspace: Path, capsys: pytest.CaptureFixt
     (workspace / "qcoder.toml").write_text("[completion]\nmin_charz = 3\n")
     assert main(["doctor"]) == 1
     assert "min_charz" in capsys.readouterr().out
+
+
+def test_indexing_loads_no_engine(workspace: Path) -> None:
+    program = (
+        "import sys; from qcoder.lsp_server.cli import main\n"
+        "assert main(['index', '.']) == 0\n"
+        "assert not {'torch', 'pygls'} & set(sys.modules), 'too much imported'"
+    )
+    done = subprocess.run(
+        [sys.executable, "-P", "-c", program],
+        cwd=workspace, capture_output=True, text=True, check=False,
+    )  # fmt: skip
+    assert done.returncode == 0, done.stderr
