@@ -150,7 +150,10 @@ class _Team:
             came_up = False
             try:
                 for message in member.run(self._root, self._exclude):
-                    if came_up:
+                    if self._closed.is_set():
+                        # `close` came before there was a process to end.
+                        member.end()
+                    elif came_up:
                         self._rows.put(member.take(message))
                     came_up = came_up or message == READY
             except (OSError, ValueError, TypeError) as error:
