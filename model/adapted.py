@@ -20,7 +20,7 @@ from pathlib import Path
 from typing import Any
 
 from qcoder.model.errors import CheckpointError
-from qcoder.model.manifest import read_manifest
+from qcoder.model.manifest import read_manifest, verify
 from qcoder.model.registry import DEFAULT_NAME, find_model, models_folder
 
 logger = logging.getLogger(__name__)
@@ -79,6 +79,7 @@ def model_for(root: Path | None, name: str = DEFAULT_NAME) -> str:
     if not folder.is_dir():
         return name
     try:
+        verify(folder)
         found = _describe(folder)
     except CheckpointError as error:
         logger.warning("adapted model is passed over: %s", error)

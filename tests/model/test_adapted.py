@@ -75,6 +75,12 @@ def test_another_base_model_hides_what_was_trained_from_the_old_one(data: Path) 
     assert [(row.name, row.current) for row in adapted.adapted_models()] == [(folder.name, False)]
 
 
+def test_weights_that_changed_on_disk_are_passed_over(data: Path) -> None:
+    folder = installed(data / "mine", "right")
+    (folder / adapted.WEIGHTS).write_text("wrong")
+    assert adapted.model_for(data / "mine") == "default"
+
+
 @pytest.mark.parametrize("damage", ["weights", "manifest", "section"])
 def test_a_damaged_model_is_passed_over(data: Path, damage: str) -> None:
     folder = installed(data / "mine")
