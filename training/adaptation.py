@@ -96,7 +96,7 @@ def adapt(plan: Plan, show: Show, shield: Callable[[], None] = lambda: None) -> 
     """
     began = time.monotonic()
     base = find_model(plan.model)
-    checksum = adapted.base_checksum(base)
+    adapted.base_checksum(base)  # raises before the work for a model that cannot be a base
     show.phase("reading the workspace")
     text = read_workspace(plan.root, plan.exclude)
     check_size(text, plan.root)
@@ -105,7 +105,7 @@ def adapt(plan: Plan, show: Show, shield: Callable[[], None] = lambda: None) -> 
     choosing = excerpts(split.choosing, CHOOSING_CHARACTERS)
     show.phase(f"judging the present model on {len(reporting)} files that it will not train on")
     judging = time.monotonic()
-    before = judge(base, base, split, reporting)
+    before = judge(base, split, reporting)
     judging = time.monotonic() - judging
     left = 60 * plan.minutes - (time.monotonic() - began)
     seconds = max(left - JUDGING_MARGIN * judging - WRITING_SECONDS, left * MIN_TUNING_SHARE)
@@ -115,20 +115,14 @@ def adapt(plan: Plan, show: Show, shield: Callable[[], None] = lambda: None) -> 
     try:
         write_weights(staged, base, config, tuned.weights)
         show.phase("judging the new model")
-        comparison = compare(before, judge(staged, base, split, reporting), plan.seed)
+        comparison = compare(before, judge(staged, split, reporting), plan.seed)
         facts = facts_of(text, split, tuned, comparison, time.monotonic() - began)
         name = adapted.adapted_name(plan.root, plan.model)
         reason = why_not(tuned, comparison)
         outcome = Outcome(not reason, reason, name, str(plan.root), "", facts)
         if reason:
             return outcome
-        origin = {
-            "workspace": str(plan.root),
-            "base": plan.model if plan.model == DEFAULT_NAME else str(base.resolve()),
-            "base_sha256": checksum,
-            "created": datetime.now(UTC).isoformat(timespec="seconds"),
-        }
-        write_manifest(staged, base, name, {**origin, **facts})
+        write_manifest(staged, base, name, {**origin_of(plan, base), **facts})
         shield()
         path = adapted.install(staged, plan.root, plan.model)
         return Outcome(True, "", name, str(plan.root), str(path), facts)
@@ -163,12 +157,12 @@ def excerpts(files: Sequence[Source], characters: int) -> list[Source]:
     return found
 
 
-def judge(folder: Path, base: Path, split: Split, files: Sequence[Source]) -> list[Predicted]:
+def judge(folder: Path, split: Split, files: Sequence[Source]) -> list[Predicted]:
     """What a model predicts of held-out files, with the rest of the workspace to copy from."""
     engine = Engine.load(str(folder), threads=cores())
     mixture = Mixture.load(folder)
     if mixture is None:
-        raise CheckpointError(f"{base}: ships no mixture, so there is nothing to judge by")
+        raise CheckpointError(f"{folder}: has no mixture to judge by; start from the default model")
     ids: list[int] = []
     for file in split.trained:
         if len(ids) < TABLE_TOKENS:
@@ -194,6 +188,16 @@ def train(
     rows = Rows(Drawn(split.trained), tokenizer, plan.seed)
     held_out = HeldOutLoss(choosing, tokenizer)
     return network.config, tune(network, rows, held_out, seconds, show.progress)
+
+
+def origin_of(plan: Plan, base: Path) -> dict[str, str]:
+    """What ties an adapted model to its workspace and base; `model/adapted.py` reads it."""
+    return {
+        "workspace": str(plan.root),
+        "base": plan.model if plan.model == DEFAULT_NAME else str(base.resolve()),
+        "base_sha256": adapted.base_checksum(base),
+        "created": datetime.now(UTC).isoformat(timespec="seconds"),
+    }
 
 
 def why_not(tuned: Tuned, comparison: Comparison) -> str:
