@@ -49,7 +49,7 @@ def int8_supported() -> bool:
 def pack_int8(rows: Tensor) -> Tensor:
     """Int8 rows [out, in] as a table [in, out + 8] uint8."""
     out_size, in_size = rows.shape
-    table = torch.empty(in_size, out_size + TAIL_BYTES, dtype=torch.uint8)
+    table = torch.empty(in_size, out_size + TAIL_BYTES, dtype=torch.uint8, device=rows.device)
     # Flipping the sign bit adds 128. The transpose is made on its own: torch blocks only that.
     table[:, :out_size] = rows.view(torch.uint8).bitwise_xor(ZERO).t().contiguous()
     table[:, out_size:] = torch.tensor([1.0, -float(ZERO)]).view(torch.uint8)

@@ -1,13 +1,19 @@
 """Linear layers and experts as they are held in memory, and how they are read from a checkpoint.
 
-A layer always has its float matrix. One whose file is int8 also has the packed integers, which are
-read for few tokens: a quarter of the bytes, at the same accuracy (`kernels/int8_linear.py`).
+Three ways to hold a matrix, by what the checkpoint has and how large the model is:
+
+- small models (float32): one float matrix for parts with the same input. One whose file is int8 also
+  has the packed integers, which are read for few tokens: a quarter of the bytes, at the same
+  accuracy (`kernels/int8_linear.py`).
+- large float models: views of the mapped file, part by part; nothing is copied.
+- quantized ones: a `Matrix` over the mapped file, turned into floats only for a product.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
+from typing import Protocol
 
 import torch
 import torch.nn.functional as F
@@ -16,7 +22,40 @@ from torch import Tensor
 from qcoder.kernels.int8_linear import FEW_TOKENS, int8_linear, int8_supported, pack_int8
 from qcoder.kernels.moe import experts, experts_int8
 from qcoder.model.checkpoint import Checkpoint
+from qcoder.model.format_qcoder import stacked
+from qcoder.model.matrix import Above, Floats, Matrix, Rows, float_matrix
 from qcoder.model.quant import dequantize_int8
+
+
+class Linear(Protocol):
+    """y = x @ weight^T + bias."""
+
+    @property
+    def weight(self) -> Tensor:
+        """The float matrix [out, in]; made anew for a layer that is held quantized."""
+        ...
+
+    @property
+    def size_bytes(self) -> int:
+        """Memory of the layer."""
+        ...
+
+    def __call__(self, x: Tensor) -> Tensor:
+        """x: [tokens, in]; returns [tokens, out]."""
+        ...
+
+
+class Experts(Protocol):
+    """The SwiGLU experts of a layer."""
+
+    @property
+    def size_bytes(self) -> int:
+        """Memory of all experts."""
+        ...
+
+    def __call__(self, x: Tensor, weights: Tensor, chosen: Tensor) -> Tensor:
+        """Weighted sum [tokens, hidden] of the experts `chosen` [tokens, top_k]."""
+        ...
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -33,8 +72,8 @@ class Packed:
 
 
 @dataclass(frozen=True, slots=True, eq=False)
-class Linear:
-    """y = x @ weight^T + bias; weight: [out, in]."""
+class FloatLinear:
+    """A layer with its float matrix [out, in], and int8 beside it in small models."""
 
     weight: Tensor
     bias: Tensor | None = None
@@ -55,8 +94,32 @@ class Linear:
 
 
 @dataclass(frozen=True, slots=True, eq=False)
-class Experts:
-    """SwiGLU experts; gate and up are one matrix an expert, gate rows first.
+class MatrixLinear:
+    """A layer that is never held as one float matrix."""
+
+    matrix: Matrix
+    bias: Tensor | None
+    dtype: torch.dtype
+
+    def __call__(self, x: Tensor) -> Tensor:
+        """x: [tokens, in]; returns [tokens, out]."""
+        y = self.matrix.product(x)
+        return y if self.bias is None else y + self.bias
+
+    @property
+    def weight(self) -> Tensor:
+        """A float copy [out, in]."""
+        return float_matrix(self.matrix, self.dtype)
+
+    @property
+    def size_bytes(self) -> int:
+        """Memory of the layer."""
+        return self.matrix.size_bytes + (self.bias.nbytes if self.bias is not None else 0)
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class FloatExperts:
+    """Experts in two tensors; gate and up are one matrix an expert, gate rows first.
 
     gate_up: [experts, 2 * size, hidden], down: [experts, hidden, size].
     """
@@ -82,59 +145,133 @@ class Experts:
         return self.gate_up.nbytes + self.down.nbytes + sum(p.size_bytes for p in packed)
 
 
+@dataclass(frozen=True, slots=True, eq=False)
+class MatrixExperts:
+    """Experts (gate and up, down), each read only when it is chosen."""
+
+    matrices: tuple[tuple[Matrix, Matrix], ...]
+
+    def __call__(self, x: Tensor, weights: Tensor, chosen: Tensor) -> Tensor:
+        """Weighted sum [tokens, hidden] of the experts `chosen` [tokens, top_k]."""
+        y = torch.zeros_like(x)
+        for expert in torch.unique(chosen).tolist():
+            tokens, slots = (chosen == expert).nonzero(as_tuple=True)
+            gate_up, down = self.matrices[expert]
+            gate, up = gate_up.product(x[tokens]).chunk(2, dim=-1)
+            inner = F.silu(gate) * up * weights[tokens, slots].unsqueeze(-1)
+            y.index_add_(0, tokens, down.product(inner))
+        return y
+
+    @property
+    def size_bytes(self) -> int:
+        """Memory of all experts."""
+        return sum(first.size_bytes + second.size_bytes for first, second in self.matrices)
+
+
 class WeightReader:
     """Reads a checkpoint by our names, which are the hub's without a leading `model.`."""
 
-    __slots__ = ("_checkpoint", "_dtype", "_names", "_pack")
+    __slots__ = ("_checkpoint", "_dtype", "_names", "_pack", "_stems")
 
     def __init__(self, checkpoint: Checkpoint, dtype: torch.dtype) -> None:
         self._checkpoint, self._dtype = checkpoint, dtype
         self._names = sanitize(checkpoint.files)
+        # A quantized layer has several tensors, of which none may be called `weight`.
+        self._stems = sanitize(name.rpartition(".")[0] for name in checkpoint.files)
         self._pack = dtype == torch.float32 and int8_supported()
-
-    def _on_disk(self, name: str) -> str:
-        return self._names.get(name, name if name.startswith("lm_head.") else f"model.{name}")
 
     def tensor(self, name: str, *shape: int) -> Tensor:
         """One tensor of exactly `shape`, as floating point."""
-        return self._checkpoint.float_tensor(self._on_disk(name), shape, self._dtype)
+        on_disk = self._names.get(name)
+        if on_disk is None:
+            stem, _, last = name.rpartition(".")
+            on_disk = f"{self._stem(stem)}.{last}"
+        name = on_disk
+        self._checkpoint.ask(name, shape)
+        return self._checkpoint.float_tensor(name, shape, self._dtype)
 
     def linear(self, parts: Sequence[tuple[str, int]], in_size: int, bias: bool = False) -> Linear:
-        """Layers (name, outputs) with the same input, one above the other in one matrix."""
-        weight, packed = self._matrix([(f"{n}.weight", size, in_size) for n, size in parts])
+        """Layers (name, outputs) with the same input, one above the other."""
         offset = torch.cat([self.tensor(f"{n}.bias", size) for n, size in parts]) if bias else None
-        return Linear(weight, offset, packed)
+        matrices = [self._matrix(name, size, in_size) for name, size in parts]
+        floats, packed = self._float_matrix(matrices)
+        # Rows of an embedding are looked up, so it stays a float matrix, whatever it was.
+        if floats is None and parts[0][0] == "embed_tokens":
+            floats = float_matrix(matrices[0], self._dtype)
+        if floats is not None:
+            return FloatLinear(floats, offset, packed)
+        return MatrixLinear(_above(matrices), offset, self._dtype)
 
     def experts(self, stems: Sequence[str], hidden: int, size: int) -> Experts:
         """The experts at `stems`, each with gate_proj, up_proj and down_proj."""
-        gate_up = torch.empty(len(stems), 2 * size, hidden, dtype=self._dtype)
-        down = torch.empty(len(stems), hidden, size, dtype=self._dtype)
-        firsts: list[Packed | None] = []
-        seconds: list[Packed | None] = []
-        for e, stem in enumerate(stems):
-            gate, up = f"{stem}gate_proj.weight", f"{stem}up_proj.weight"
-            gate_up[e], first = self._matrix([(gate, size, hidden), (up, size, hidden)])
-            down[e], second = self._matrix([(f"{stem}down_proj.weight", hidden, size)])
-            firsts.append(first)
-            seconds.append(second)
-        return Experts(gate_up, down, _stacked(firsts), _stacked(seconds))
+        together = self._stacked_experts(stems, hidden, size)
+        if together is not None:
+            return together
+        firsts = [
+            [self._matrix(stem + name, size, hidden) for name in ("gate_proj", "up_proj")]
+            for stem in stems
+        ]
+        seconds = [[self._matrix(stem + "down_proj", hidden, size)] for stem in stems]
+        gate_up = [self._float_matrix(parts) for parts in firsts]
+        down = [self._float_matrix(parts) for parts in seconds]
+        if any(floats is None for floats, _ in (*gate_up, *down)):
+            pairs = zip(map(_above, firsts), map(_above, seconds), strict=True)
+            return MatrixExperts(tuple(pairs))
+        return FloatExperts(
+            torch.stack([floats for floats, _ in gate_up if floats is not None]),
+            torch.stack([floats for floats, _ in down if floats is not None]),
+            _stacked([packed for _, packed in gate_up]),
+            _stacked([packed for _, packed in down]),
+        )
 
-    def _matrix(self, parts: list[tuple[str, int, int]]) -> tuple[Tensor, Packed | None]:
-        """Matrices (name, out, in) above each other, and packed if all of them are int8."""
-        rows, scales = [], []
-        for name, *shape in parts:
-            found = self._checkpoint.int8_rows(self._on_disk(name), tuple(shape))
-            if found is None or not self._pack:
-                return torch.cat([self.tensor(*part) for part in parts]), None
-            rows.append(found[0])
-            scales.append(found[1])
-        together, scale = torch.cat(rows), torch.cat(scales).float()
+    def _stacked_experts(
+        self, stems: Sequence[str], hidden: int, size: int
+    ) -> MatrixExperts | None:
+        """Experts that lie together in our own format, None where they do not."""
+        above, count = stems[0].removesuffix("0."), len(stems)
+        gate_up, down = self._stem(f"{above}gate_up_proj"), self._stem(f"{above}down_proj")
+        first = stacked(self._checkpoint, gate_up, count, 2 * size, hidden)
+        if not first:
+            return None
+        second = stacked(self._checkpoint, down, count, hidden, size)
+        return MatrixExperts(tuple(zip(first, second, strict=True)))
+
+    def _matrix(self, name: str, out_size: int, in_size: int) -> Matrix:
+        """One matrix as the checkpoint has it, nothing copied unless its type changes."""
+        stem = self._stem(name)
+        self._checkpoint.ask(f"{stem}.weight", (out_size, in_size), is_matrix=True)
+        found = self._checkpoint.matrix(stem, out_size, in_size)
+        if found is not None:
+            return found
+        shape = (out_size, in_size)
+        return Floats(self._checkpoint.float_tensor(f"{stem}.weight", shape, self._dtype))
+
+    def _float_matrix(self, parts: Sequence[Matrix]) -> tuple[Tensor | None, Packed | None]:
+        """One float matrix of all parts, and packed int8; (None, None) to hold them as they are."""
+        plain = [part.weight for part in parts if isinstance(part, Floats)]
+        if len(plain) == len(parts) == 1:
+            return plain[0], None
+        if len(plain) == len(parts) and self._dtype == torch.float32:
+            return torch.cat(plain), None
+        rows = [part for part in parts if isinstance(part, Rows) and part.is_int8_by_row]
+        if len(rows) < len(parts) or not self._pack:
+            return None, None
+        together = torch.cat([part.data for part in rows])
+        scale = torch.cat([part.scale[:, 0] for part in rows]).float()
         return dequantize_int8(together, scale), Packed(pack_int8(together), scale)
+
+    def _stem(self, name: str) -> str:
+        """A layer's name on disk, or what it should be called there."""
+        return self._stems.get(name, name if name == "lm_head" else f"model.{name}")
 
 
 def sanitize(names: Iterable[str]) -> dict[str, str]:
     """Our tensor names -> those of a checkpoint, which may or may not start with `model.`."""
     return {name.removeprefix("model."): name for name in names}
+
+
+def _above(parts: Sequence[Matrix]) -> Matrix:
+    return parts[0] if len(parts) == 1 else Above(tuple(parts))
 
 
 def _stacked(parts: Sequence[Packed | None]) -> Packed | None:

@@ -86,7 +86,7 @@ def test_missing_files_are_named(copy: Path) -> None:
     [
         ({"model_type": "llama"}, "model_type 'llama' is not supported"),
         ({"rope_scaling": {"rope_type": "llama3", "factor": 2}}, "rope scaling 'llama3'"),
-        ({"quantization_config": {"quant_method": "awq"}}, "quantization 'awq'"),
+        ({"quantization_config": {"quant_method": "bitsandbytes"}}, "quantization 'bitsandbytes'"),
         ({"hidden_act": "gelu"}, "activation 'gelu'"),
         ({"num_key_value_heads": 3}, "do not fit"),
         ({"num_experts_per_tok": 6}, "6 of 5 experts"),
