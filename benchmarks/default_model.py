@@ -32,11 +32,12 @@ from dataclasses import dataclass, replace
 from functools import lru_cache
 from itertools import groupby
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any, cast
 
 from qcoder.context.index import Index
 from qcoder.context.segments import Document
-from qcoder.lsp_server.completion import DEFAULT_BUDGET, complete
+from qcoder.lsp_server.completion import DEFAULT_BUDGET, complete, prepare
 from qcoder.lsp_server.headless import file_table, workspace_table
 from qcoder.lsp_server.settings import Settings
 from qcoder.lsp_server.snapshot import Snapshot
@@ -212,7 +213,7 @@ def in_the_middle(
     engine: Engine, held_out: HeldOut, args: argparse.Namespace, notes: list[str]
 ) -> dict[str, float]:
     """Figures of the second view, `LANGUAGE_holes_KIND_FIGURE`, and of all holes together."""
-    encode = lru_cache(maxsize=4096)(engine.tokenizer.encode)
+    memory = SimpleNamespace(encode=lru_cache(maxsize=4096)(engine.tokenizer.encode))
     recorder = Recorder(engine)
     results: dict[str, float] = {}
     every: list[Filled] = []
@@ -224,7 +225,7 @@ def in_the_middle(
             filled: list[Filled] = []
             for file, of_file in groupby(cut, key=lambda hole: hole.file):
                 index = indexed(file.root)
-                table = workspace_table(index, Cached(encode), file.path)
+                table = workspace_table(index, memory, file.path)
                 opened = Opened(file, index, table)
                 filled += [fill(hole, opened, recorder) for hole in of_file]
                 index.drop_overlay(file.path)
@@ -238,13 +239,6 @@ def in_the_middle(
     return results | hole_figures("all_holes", every) | confidence_figures(every, notes)
 
 
-@dataclass(frozen=True, slots=True)
-class Cached:
-    """The part of a tokenizer that a table needs, with a memory."""
-
-    encode: Any
-
-
 def index_of(root: Path, cache: Path) -> Index:
     """The index of a repository, as the server builds it."""
     index = Index.open(root, cache)
@@ -254,7 +248,7 @@ def index_of(root: Path, cache: Path) -> Index:
 
 def fill(hole: Hole, opened: Opened, engine: Recorder) -> Filled:
     """Ask the server's completion for one hole: with the default settings, else unfiltered."""
-    file = opened.file
+    file, as_engine = opened.file, cast(Engine, engine)
     text = hole.prefix + hole.suffix
     document = Document((file.root / file.path).as_uri(), 0, file.language, text)
     opened.index.overlay(file.path, document)
@@ -264,16 +258,19 @@ def fill(hole: Hole, opened: Opened, engine: Recorder) -> Filled:
         tuple(table for table in tables if table is not None),
     )  # fmt: skip
     began = time.perf_counter()
-    shown = complete(snapshot, hole.line, hole.column, cast(Engine, engine))
+    ready = prepare(snapshot, hole.line, hole.column, as_engine)
+    shown = complete(snapshot, hole.line, hole.column, as_engine, prepared=ready)
     seconds = time.perf_counter() - began
     offered = shown
     if offered is None:
         everything = replace(snapshot, settings=UNFILTERED)
-        offered = complete(everything, hole.line, hole.column, cast(Engine, engine))
+        offered = complete(everything, hole.line, hole.column, as_engine, prepared=ready)
+    written = "".join(out.text for out in engine.outs)
     return Filled(
         hole,
-        "".join(out.text for out in engine.outs),
+        written,
         bool(engine.outs) and engine.outs[-1].finish == FinishReason.STOP,
+        holes.parses(hole, written),
         offered.text if offered else "",
         offered.confidence if offered else 0.0,
         shown.text if shown else "",

@@ -65,15 +65,17 @@ class Hole:
 class Filled:
     """What came of one hole.
 
-    `text` is what the model wrote, before any filter; `ended` whether it ended by itself. `offered`
-    is the cleaned text of which the product had this `confidence`, `shown` what a user would have
-    seen with the default settings; both may be empty. `seconds` is what the user waited, `logprobs`
-    are natural logarithms, one a token that was written and one for the end.
+    `text` is what the model wrote, before any filter; `ended` whether it ended by itself, `parses`
+    whether it adds no syntax error. `offered` is the cleaned text of which the product had this
+    `confidence`, `shown` what a user would have seen with the default settings; both may be empty.
+    `seconds` is what the user waited, `logprobs` are natural logarithms, one a token that was
+    written and one for the end.
     """
 
     hole: Hole
     text: str
     ended: bool
+    parses: bool
     offered: str
     confidence: float
     shown: str
@@ -136,11 +138,10 @@ def cut(file: SourceFile, kind: HoleKind, line: tuple[int, int], rng: random.Ran
     return Hole(file, kind, at, truth) if MIN_TRUTH <= len(truth.strip()) <= MAX_TRUTH else None
 
 
-def parses(filled: Filled) -> bool:
-    """Whether the file with the model's text has no more syntax errors than with the truth."""
-    hole = filled.hole
+def parses(hole: Hole, text: str) -> bool:
+    """Whether the file with `text` in the hole has no more syntax errors than with the truth."""
     with_truth = parse(hole.file.text, hole.file.language)
-    with_text = parse(hole.prefix + filled.text + hole.suffix, hole.file.language)
+    with_text = parse(hole.prefix + text + hole.suffix, hole.file.language)
     if with_truth is None or with_text is None:
         return with_truth is None
     return error_count(with_text) <= error_count(with_truth)
@@ -167,7 +168,7 @@ def figures(filled: Sequence[Filled]) -> dict[str, float]:
         "edit_similarity": float(np.mean(similar)),
         "ended_rate": share(f.ended for f in filled),
         "stop_right": share(f.exact for f in agreeing),
-        "parse_rate": share(map(parses, filled)),
+        "parse_rate": share(f.parses for f in filled),
         "coverage": len(shown) / len(filled),
         "shown_right": share(f.shown.rstrip() == f.hole.truth for f in shown),
         "shown_begins_right": share(f.hole.truth.startswith(f.shown.rstrip()) for f in shown),

@@ -12,6 +12,7 @@ from qcoder.training.holes import (
     curve,
     cut_holes,
     figures,
+    parses,
     threshold_for,
 )
 
@@ -26,7 +27,7 @@ def filled(text: str, confidence: float = 0.9, *, truth: str = "sum(values)") ->
     at = TEXT.index(truth)
     shown = text if confidence >= 0.5 else ""
     return Filled(
-        Hole(source(), "rest_of_line", at, truth), text, True, text, confidence, shown, 0.1
+        Hole(source(), "rest_of_line", at, truth), text, True, True, text, confidence, shown, 0.1
     )
 
 
@@ -69,8 +70,11 @@ def test_stopping_is_judged_on_texts_that_agree() -> None:
 
 
 def test_text_that_breaks_the_syntax_does_not_parse() -> None:
-    assert figures([filled("sum(values)")])["parse_rate"] == 1
-    assert figures([filled("sum(values))) def")])["parse_rate"] == 0
+    hole = filled("").hole
+    assert parses(hole, "sum(values)")
+    assert parses(hole, "max(values)")
+    assert not parses(hole, "sum(values))) def")
+    assert not parses(hole, "sum(")
 
 
 def test_figures_of_what_is_shown_leave_out_what_is_not() -> None:
