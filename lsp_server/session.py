@@ -40,6 +40,9 @@ ENGINE_VARIABLE = "QCODER_ENGINE"
 LOADING = "loading the model"
 MAX_RECENT = 20
 PROGRESS_SECONDS = 0.2
+QUIET_S, BEHIND_S = 0.3, 3.0
+"""A pause in typing; and how far the index may fall behind somebody who makes none."""
+
 MAX_TABLE_CHARACTERS = 1_000_000
 
 
@@ -72,7 +75,7 @@ class Session:
         self._watch = False
         self._started = False
         self._open: dict[str, tuple[Path, Document]] = {}
-        self._behind: set[str] = set()
+        self._behind: dict[str, tuple[float, float]] = {}
         self._tables: dict[str, SuffixTable] = {}
         self._recent: list[Path] = []
         self._work: queue.SimpleQueue[Callable[[], object] | None] = queue.SimpleQueue()
@@ -178,13 +181,22 @@ class Session:
         )
 
     def note_change(self, path: Path, document: Document) -> None:
-        """Bring overlay and copy table up to a document, in the background."""
-        uri = document.uri
+        """Bring overlay and copy table up to a document, in the background.
+
+        At once when it is new, else in the next pause of typing: both read the whole text, which
+        would take the time of the completions.
+        """
+        uri, now = document.uri, time.monotonic()
+        known, waiting = uri in self._open, uri in self._behind
         self._open[uri] = path, document
         self._recent = [path, *(p for p in self._recent if p != path)][:MAX_RECENT]
-        if uri not in self._behind:
-            self._behind.add(uri)
+        if not known:
             self.later(partial(self._follow, uri))
+            return
+        first, _ = self._behind.get(uri, (now, now))
+        self._behind[uri] = first, now
+        if not waiting:
+            self.later(lambda: None)  # wakes the thread, which then waits for the pause
 
     def forget(self, uri: str, path: Path) -> None:
         """A document was closed: the disk counts again."""
@@ -214,15 +226,34 @@ class Session:
         return partial(self._end, reason)
 
     def _background(self) -> None:
-        while (work := self._work.get()) is not None:
+        while True:
+            try:
+                work = self._work.get(timeout=self._until_quiet())
+            except queue.Empty:
+                work = self._follow_quiet
+            if work is None:
+                return
             try:
                 work()
             except Exception as error:  # the thread's boundary: one log line, and on
                 logger.error("background work failed: %s: %s", type(error).__name__, error)
                 logger.debug("background work failed", exc_info=True)
 
+    def _until_quiet(self) -> float | None:
+        """Seconds until a document is to be followed; None when none waits for that."""
+        due = [
+            min(last + QUIET_S, first + BEHIND_S) for first, last in tuple(self._behind.values())
+        ]
+        return max(0.0, min(due) - time.monotonic()) if due else None
+
+    def _follow_quiet(self) -> None:
+        now = time.monotonic()
+        for uri, (first, last) in tuple(self._behind.items()):
+            if now >= min(last + QUIET_S, first + BEHIND_S):
+                self._follow(uri)
+
     def _follow(self, uri: str) -> None:
-        self._behind.discard(uri)
+        self._behind.pop(uri, None)
         path, document = self._open.get(uri, (None, None))
         if path is None or document is None:
             return

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import json
 import queue
+import threading
 from pathlib import Path
 from typing import Any
 
 import pytest
 
+from qcoder.context.segments import Document
 from qcoder.lsp_server import session as session_module
 from qcoder.lsp_server.session import Session
 from qcoder.lsp_server.settings import ModelSettings, Settings
@@ -63,3 +65,37 @@ def test_the_only_folder_of_a_session_brings_its_model(
         assert loaded.get(timeout=30) == (place if uses_adapted else wanted.name)
     finally:
         session.stop()
+
+
+@pytest.mark.parametrize(
+    ("quiet_s", "behind_s", "seen"),
+    [(1e6, 1e6, "x = 1\n"), (0.0, 1e6, "x = 2\n"), (1e6, 0.0, "x = 2\n")],
+)
+def test_the_index_follows_a_new_document_at_once_and_typing_in_a_pause(
+    quiet_s: float, behind_s: float, seen: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(session_module, "QUIET_S", quiet_s)
+    monkeypatch.setattr(session_module, "BEHIND_S", behind_s)
+    monkeypatch.setenv("QCODER_ENGINE", "fake:text")
+    texts: queue.Queue[str] = queue.Queue()
+    session = Session(lambda status: None)
+    monkeypatch.setattr(
+        session_module.Index, "overlay", lambda self, path, document: texts.put(document.text)
+    )
+    session.start([tmp_path], Settings(), watch=False)
+    opened = threading.Event()
+    session.note_change(tmp_path / "a.py", Document("file:///a.py", 1, "python", "x = 1\n"))
+    session.later(opened.set)
+    assert opened.wait(30)
+    first = texts.get(timeout=30)
+    session.note_change(tmp_path / "a.py", Document("file:///a.py", 2, "python", "x = 2\n"))
+    if seen != first:
+        while texts.get(timeout=30) != seen:
+            pass
+    else:
+        looked = threading.Event()
+        session.later(looked.set)
+        assert looked.wait(30)
+        while not texts.empty():
+            assert texts.get() == seen
+    session.stop()
