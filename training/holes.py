@@ -22,8 +22,8 @@ from qcoder.training.heldout import SourceFile
 
 HoleKind = Literal["rest_of_line", "whole_line"]
 KINDS: tuple[HoleKind, ...] = ("rest_of_line", "whole_line")
-MIN_LINE, MIN_TRUTH, MAX_TRUTH = 6, 2, 120
-"""Characters of a line's text and of what is to be found."""
+MIN_TRUTH, MAX_TRUTH = 2, 120
+"""Characters of what is to be found; a line's text has one more at least, to begin within it."""
 
 PER_FILE = 5
 """Holes of each kind in one file."""
@@ -125,7 +125,7 @@ def lines(file: SourceFile) -> list[tuple[int, int]]:
     for line in file.text.split("\n"):
         begin, end = offset + len(line) - len(line.lstrip()), offset + len(line.rstrip())
         offset += len(line) + 1
-        if end - begin >= MIN_LINE:
+        if end - begin > MIN_TRUTH:
             found.append((begin, end))
     return found
 
