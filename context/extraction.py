@@ -14,6 +14,7 @@ import re
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
+from operator import itemgetter
 
 import tree_sitter
 
@@ -88,13 +89,15 @@ class Syntax:
 
 @dataclass(frozen=True, slots=True)
 class _Frame:
-    """An enclosing node while definitions are visited in file order."""
+    """An enclosing node while definitions are visited in file order; `path` is dotted."""
 
     end: int
-    label: str
+    path: str
     kind: str
+    in_function: bool
 
 
+_OUTSIDE = _Frame(0, "", "", False)
 _Nodes = Mapping[str, Sequence[tree_sitter.Node]]
 
 
@@ -157,7 +160,7 @@ class _Extraction:
                 self.found.append((node.start_byte, -node.end_byte, kind, node, captures))
 
     def _definitions(self) -> list[Definition]:
-        self.found.sort(key=lambda item: item[:3])
+        self.found.sort(key=itemgetter(0, 1, 2))
         stack: list[_Frame] = []
         outer: tree_sitter.Node | None = None
         seen: set[tuple[int, str]] = set()
@@ -168,19 +171,23 @@ class _Extraction:
             if kind == "outer":
                 outer = outer if outer is not None and outer.end_byte > start else node
                 continue
+            inside = stack[-1] if stack else _OUTSIDE
             if kind == "scope":
-                stack.append(_Frame(-negative_end, self._text(captures["scope.name"][0]), kind))
+                path = _dotted(inside.path, self._text(captures["scope.name"][0]))
+                stack.append(_Frame(-negative_end, path, kind, inside.in_function))
                 continue
             around = outer if outer is not None and -negative_end <= outer.end_byte else None
             outer = None
-            definition = self._definition(kind, node, captures, around, stack)
-            key = (definition.line, definition.qualified_name)
+            definition = self._definition(kind, node, captures, around, inside)
+            path = definition.qualified_name
+            key = (definition.line, path)
             if self.spec.equations and definitions and _continues(definitions[-1], definition):
                 definitions[-1] = _joined(definitions[-1], definition)
             elif definition.name and key not in seen:
                 seen.add(key)
                 definitions.append(definition)
-                stack.append(_Frame(-negative_end, definition.name, definition.kind))
+                in_function = definition.nested or definition.kind in FUNCTION_KINDS
+                stack.append(_Frame(-negative_end, path, definition.kind, in_function))
         return definitions
 
     def _definition(
@@ -189,15 +196,14 @@ class _Extraction:
         node: tree_sitter.Node,
         captures: _Nodes,
         around: tree_sitter.Node | None,
-        stack: Sequence[_Frame],
+        inside: _Frame,
     ) -> Definition:
         name_node = captures["name"][0]
         name = " ".join(self._text(name_node).split())[:_MAX_NAME_CHARS]
         owner, name = ("", name.strip("\"'")) if self.spec.data else _split_qualified(name)
         if "owner" in captures:
             owner = self._text(captures["owner"][0])
-        owners = [frame.label for frame in stack] + ([owner] if owner else [])
-        if kind == "function" and (owner or (stack and stack[-1].kind not in FUNCTION_KINDS)):
+        if kind == "function" and (owner or (inside.path and inside.kind not in FUNCTION_KINDS)):
             kind = "method"
         start, line = self._start_of(node)
         first, first_line = start, line
@@ -210,14 +216,14 @@ class _Extraction:
         return Definition(
             name=name,
             kind=kind,
-            owner=".".join(owners),
+            owner=_dotted(inside.path, owner),
             span=Span(first, node.end_byte, first_line, node.end_point[0] + 1),
             signature=self._signature(shown, body, node),
             documentation=self._documentation(body, first, first_line),
             is_string=self.spec.docs == "string",
             body_span=None if body is None else _span_of(body),
             line=name_node.start_point[0],
-            nested=any(frame.kind in FUNCTION_KINDS for frame in stack),
+            nested=inside.in_function,
         )
 
     def _start_of(self, node: tree_sitter.Node) -> tuple[int, int]:
@@ -237,6 +243,8 @@ class _Extraction:
     def _signature(self, start: int, body: tree_sitter.Node | None, node: tree_sitter.Node) -> str:
         end = node.end_byte if body is None or body.start_byte <= start else body.start_byte
         raw = self.data[start : min(end, start + _MAX_SIGNATURE_BYTES)].decode("utf-8", "replace")
+        if "\n" not in raw:
+            return raw.rstrip()
         kept = [line.rstrip() for line in raw.split("\n")[:_MAX_SIGNATURE_LINES]]
         while len(kept) > 1 and (
             not kept[-1] or kept[-1].lstrip().startswith(self.spec.line_comment)
@@ -272,6 +280,10 @@ class _Extraction:
 
     def _text(self, node: tree_sitter.Node) -> str:
         return self.data[node.start_byte : node.end_byte].decode("utf-8", "replace")
+
+
+def _dotted(path: str, name: str) -> str:
+    return f"{path}.{name}" if path and name else path or name
 
 
 def _span_of(node: tree_sitter.Node) -> Span:

@@ -48,8 +48,8 @@ from qcoder.context.workspace import (
 
 logger = logging.getLogger(__name__)
 
-SAVE_EVERY_FILES = 2000
-SAVE_EVERY_S = 10.0
+SAVE_EVERY_FILES = 10_000
+SAVE_EVERY_S = 30.0
 MAX_UPDATES = 1000
 
 _Pair = tuple[FileRecord, Symbol]
