@@ -33,7 +33,7 @@ from qcoder.context.parse import read_syntax
 from qcoder.context.privacy import exclude_spec, refused
 from qcoder.context.readers import read_files, read_record
 from qcoder.context.reading import PLAIN, Request, is_spoiled
-from qcoder.context.record import FileRecord, Symbol, facts_of
+from qcoder.context.record import Facts, FileRecord, Symbol, facts_of
 from qcoder.context.report import IndexReport, cpu_seconds, peak_rss_mb
 from qcoder.context.saved import Rejected, Saved, from_payload, to_payload
 from qcoder.context.segments import Document, Segment, Span
@@ -351,8 +351,18 @@ class Index:
             version = version_on_disk(folder + path)
             if known is None or version != (known.size, known.mtime_ns):
                 size = version[0] if version else 0
-                stale.append(Request(path, size, old.facts if old else None))
+                stale.append(Request(path, size, self._likely_facts(path, old)))
         return stale
+
+    def _likely_facts(self, path: str, old: FileRecord | None) -> Facts | None:
+        """Facts that a changed file may turn out to have: a save writes what the buffer holds."""
+        overlay = self._layers.overlay(path)
+        if overlay is not None:
+            facts = overlay.record.facts
+            # The editor may call a language otherwise than the file's name does.
+            if facts.language == language_of(path, overlay.document.text):
+                return facts
+        return old.facts if old else None
 
     def _take(self, path: str, outcome: FileRecord | str) -> None:
         """Store what was read of a file; `_disk` is held."""

@@ -204,6 +204,33 @@ def test_overlay_of_a_new_file_is_indexed_and_never_saved(root: Path, cache: Pat
     assert "new.py" not in Index.open(root, cache).paths()
 
 
+def test_saved_buffer_is_not_parsed_again(root: Path, cache: Path) -> None:
+    index = fresh(root, cache)
+    text = "def saved_one(): pass\n"
+    index.overlay("pkg/b.py", Document("file:///x", 2, "python", text))
+    (root / "pkg" / "b.py").write_text(text)
+    index.update("pkg/b.py")
+    overlaid = index.record("pkg/b.py")
+    index.drop_overlay("pkg/b.py")
+    on_disk = index.record("pkg/b.py")
+    assert overlaid is not None
+    assert on_disk is not None
+    assert on_disk.facts is overlaid.facts
+    assert len(index.definitions("saved_one")) == 1
+
+
+def test_buffer_in_another_language_says_nothing_of_the_file(root: Path, cache: Path) -> None:
+    index = fresh(root, cache)
+    text = "def saved_one(): pass\n"
+    index.overlay("pkg/b.py", Document("file:///x", 2, "ruby", text))
+    (root / "pkg" / "b.py").write_text(text)
+    index.update("pkg/b.py")
+    index.drop_overlay("pkg/b.py")
+    record = index.record("pkg/b.py")
+    assert record is not None
+    assert record.facts.language == "python"
+
+
 def test_private_overlays_stay_out(root: Path, cache: Path) -> None:
     (root / ".gitignore").write_text("local/\n")
     index = fresh(root, cache)
