@@ -14,6 +14,9 @@ from collections import defaultdict
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 
+import numpy as np
+from numpy.typing import NDArray
+
 from qcoder.context.imports import path_distance
 from qcoder.context.index import Index
 from qcoder.context.record import CHUNK_LINES, FileRecord, chunk_positions
@@ -36,7 +39,13 @@ class ScoredChunk:
     end_line: int
     score: float
     reason: str
-    names: tuple[str, ...]
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        """The names that occur in it."""
+        words = self.record.facts.words
+        chunk = words.chunks[self.start_line // CHUNK_LINES]
+        return tuple(words.identifiers[at] for at in chunk_positions(chunk))
 
 
 def rank_chunks(index: Index | None, site: Site) -> list[ScoredChunk]:
@@ -80,9 +89,9 @@ def _shortlist(index: Index, site: Site, weights: Mapping[str, float], num_files
 
 def _alike(record: FileRecord, site: Site, weights: Mapping[str, float]) -> list[ScoredChunk]:
     facts = record.facts
-    identifiers = facts.identifiers
-    shared = _positions(identifiers, weights)
-    if not shared:
+    words = facts.words
+    shared = _shared(words.identifiers, weights)
+    if not shared.any():
         return []
     total, mean = sum(weights.values()), sum(weights.values()) / len(weights)
     own = record.path == site.file.path
@@ -90,26 +99,24 @@ def _alike(record: FileRecord, site: Site, weights: Mapping[str, float]) -> list
     factor *= 1 + 0.2 / (1 + path_distance(record.path, site.file.path))
     factor *= 1 if family(facts.language) == family(site.file.facts.language) else _OTHER_LANGUAGE
     reason = "same file" if own else "recent file" if record.path in site.recent else "similar code"
-    names_at = frozenset(shared)
+    # Sums over the names of each chunk, as differences of running sums: [chunks + 1].
+    positions = np.frombuffer(b"".join(words.chunks), dtype=np.uint16)
+    ends = np.cumsum([0, *(len(chunk) // 2 for chunk in words.chunks)])
+    values = shared[positions]
+    weight = np.diff(np.concatenate(([0.0], np.cumsum(values)))[ends])
+    common = np.diff(np.concatenate(([0], np.cumsum(values > 0)))[ends])
+    scores = factor * weight / (total + (np.diff(ends) - common) * mean)
     found = []
-    for number, chunk in enumerate(facts.chunks):
+    for number in np.flatnonzero(scores >= _MIN_SIMILARITY).tolist():
         start, end = number * CHUNK_LINES, min((number + 1) * CHUNK_LINES, facts.lines)
-        if own and start < site.hidden_end and end > site.hidden_start:
-            continue
-        positions = chunk_positions(chunk)
-        common = names_at.intersection(positions)
-        if not common:
-            continue
-        weight = sum(shared[p] for p in common)
-        score = factor * weight / (total + (len(positions) - len(common)) * mean)
-        if score >= _MIN_SIMILARITY and end > start:
-            names = tuple(identifiers[p] for p in positions)
-            found.append(ScoredChunk(record, start, end, score, reason, names))
+        if end > start and not (own and start < site.hidden_end and end > site.hidden_start):
+            found.append(ScoredChunk(record, start, end, float(scores[number]), reason))
     return found
 
 
-def _positions(identifiers: tuple[str, ...], weights: Mapping[str, float]) -> dict[int, float]:
-    found = {}
+def _shared(identifiers: tuple[str, ...], weights: Mapping[str, float]) -> NDArray[np.float64]:
+    """Weights of the names that a file shares with the cursor, by their position in it."""
+    found = np.zeros(len(identifiers))
     for name, weight in weights.items():
         at = bisect_left(identifiers, name)
         if at < len(identifiers) and identifiers[at] == name:

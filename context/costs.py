@@ -28,6 +28,10 @@ class Costs:
         """Tokens of a piece without its header."""
         return self.of(piece.text)
 
+    def of_file(self, piece: Piece) -> int:
+        """Tokens of a piece that stands alone under its path, as it is rendered."""
+        return self.of(f"{piece.path}\n{piece.text}")
+
     def of_header(self, path: str) -> int:
         """Tokens of the line that names a file, with the slack of a segment."""
         return self.of(path + "\n") + SEGMENT_SLACK

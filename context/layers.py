@@ -18,6 +18,10 @@ from qcoder.context.record import FileRecord
 from qcoder.context.resolve import resolve
 from qcoder.context.segments import Document
 
+_MAX_RESOLVED = 50_000
+# What these import follows from definitions, which every keystroke may change.
+_BY_DEFINITIONS = frozenset({"java", "kotlin", "scala", "csharp", "php"})
+
 
 @dataclass(frozen=True, slots=True)
 class Overlay:
@@ -37,6 +41,7 @@ class Layers:
         self._overlays: dict[str, Overlay] = {}
         self._maps = maps
         self._files = Files(maps.modules, maps.definers, self._project)
+        self._resolved: dict[tuple[str, str], tuple[str, ...]] = {}
 
     @property
     def maps(self) -> NameMaps:
@@ -85,6 +90,7 @@ class Layers:
             if record is not None:
                 self._disk[path] = record
             if path not in self._overlays:
+                self._forget_resolved(old, record)
                 self._maps.replace(
                     path, old.facts if old else None, record.facts if record else None
                 )
@@ -99,6 +105,7 @@ class Layers:
             else:
                 self._overlays[path] = overlay
             after = self.record(path)
+            self._forget_resolved(before, after)
             self._maps.replace(
                 path, before.facts if before else None, after.facts if after else None
             )
@@ -112,9 +119,28 @@ class Layers:
     def resolve(self, module: str, importer: str) -> tuple[str, ...]:
         """Files that a module means in the file `importer`, best first."""
         with self.lock:
+            found = self._resolved.get((module, importer))
+            if found is not None:
+                return found
             record = self.record(importer)
             language = record.facts.language if record else ""
-            return resolve(module, importer, language, self._files)
+            found = resolve(module, importer, language, self._files)
+            if record is not None and language not in _BY_DEFINITIONS:
+                if len(self._resolved) >= _MAX_RESOLVED:
+                    self._resolved.clear()
+                self._resolved[module, importer] = found
+            return found
+
+    def _forget_resolved(self, before: FileRecord | None, after: FileRecord | None) -> None:
+        """Imports mean other files when a file comes or goes, changes its language or a project."""
+        if (
+            before is None
+            or after is None
+            or before.facts.language != after.facts.language
+            or before.facts.project
+            or after.facts.project
+        ):
+            self._resolved.clear()
 
     def saved_form(self) -> tuple[dict[str, FileRecord], NameMaps]:
         """The disk's records and the maps over them alone: copies that nobody changes."""

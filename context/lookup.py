@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import posixpath
 from collections.abc import Iterator
 
@@ -28,6 +29,10 @@ class Lookup:
         self.family = family(site.file.facts.language)
         self.folder = posixpath.dirname(site.file.path)
         self._named: dict[str, list[Pair]] = {}
+        self._own: dict[str, list[Symbol]] = {}
+        for symbol in site.file.facts.symbols:
+            if not symbol.nested:
+                self._own.setdefault(symbol.name, []).append(symbol)
         self._meant: dict[tuple[str, str], list[Pair]] = {}
         self._texts: dict[str, str] = {}
         self._records: dict[str, FileRecord | None] = {}
@@ -42,6 +47,12 @@ class Lookup:
             self._records[path] = record if usable else None
         return self._records[path]
 
+    def at(self, site: Site) -> Lookup:
+        """The same for another cursor of the same file; what is known already is shared."""
+        moved = copy.copy(self)
+        moved.site = site
+        return moved
+
     def named(self, name: str) -> list[Pair]:
         """Definitions of a name outside functions, those of the current version of this file too."""
         if name not in self._named:
@@ -51,9 +62,7 @@ class Lookup:
                 for record, symbol in self.index.symbols_named(name, MAX_NAMED)
                 if record.path != own.path and family(record.facts.language) == self.family
             ]
-            if name in self.site.near or not pairs:
-                pairs += [(own, s) for s in own.facts.symbols if s.name == name and not s.nested]
-            self._named[name] = pairs
+            self._named[name] = pairs + [(own, symbol) for symbol in self._own.get(name, ())]
         return self._named[name]
 
     def is_visible(self, path: str) -> bool:
@@ -79,7 +88,7 @@ class Lookup:
         for statement in home.facts.imports:
             if name in statement.names or any(alias == name for alias, _ in statement.aliases):
                 found += self.index.imported(statement, name, home.path)
-        if not found and (self.index.is_defined(name) or name in self.site.near):
+        if not found and (self.index.is_defined(name) or name in self._own):
             found = self.named(name)
             folder = posixpath.dirname(home.path)
             beside = [p for p in found if p[0].path == home.path] or [

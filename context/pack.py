@@ -1,58 +1,56 @@
 """Fill a token budget with what helps most at a cursor, and never exceed it.
 
-In this order, each with what the ones before left over: the lines around the cursor, signatures of
-definitions that are imported or named nearby, pieces of similar code, docs and bodies of the best
-definitions, more lines around the cursor, whole files. In the prompt the stable part comes first
-(whole files, then definitions, both by path, so that an engine can keep what it computed for them)
-and the volatile part last (similar code, best last), then the cursor's window.
+A prompt has three tiers, then the cursor's window. The stable one is chosen without the cursor
+(`stable.py`) and keeps its place while somebody types, so that an engine can keep what it computed
+for it; the session's holds the files in use; the volatile one is what this very cursor needs:
+signatures, docs and bodies of the best definitions, then pieces of similar code, best last. What is
+left over goes to more lines around the cursor and to further whole files.
 """
 
 from __future__ import annotations
 
-import logging
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 
 import xxhash
 
 from qcoder.context.chunks import ScoredChunk, rank_chunks
-from qcoder.context.costs import SEGMENT_SLACK, Costs, digest, meet
-from qcoder.context.imports import path_distance
+from qcoder.context.costs import SEGMENT_SLACK, Costs, meet
+from qcoder.context.definitions import MAX_MISSES, MIN_TOKENS, Definitions
 from qcoder.context.index import Index
-from qcoder.context.languages import language_of
 from qcoder.context.lookup import Lookup
-from qcoder.context.pieces import Piece, lines_piece, merge, render, symbol_piece
-from qcoder.context.rank import ScoredSymbol, rank_symbols
+from qcoder.context.pieces import Piece, lines_piece, merge, render
+from qcoder.context.rank import rank_symbols
 from qcoder.context.record import FileRecord, analyse
 from qcoder.context.segments import (
     CursorWindow,
     Document,
-    Level,
     PackedContext,
     PackedSegment,
+    Tier,
     TokenCounter,
 )
 from qcoder.context.signals import WEIGHTS
-from qcoder.context.site import Site, family, make_site
+from qcoder.context.site import Site, make_site
+from qcoder.context.stable import file_order, stable_room, stable_symbols
+from qcoder.context.view import View
+from qcoder.context.whole_files import WholeFiles
 from qcoder.context.window import Window, fit_window, offset_of
 
 __all__ = ["pack", "render"]
-
-logger = logging.getLogger(__name__)
 
 # Special tokens around the window, and tokens that join differently at its borders.
 WINDOW_SLACK = 8
 
 _WINDOW_SHARES = ((1024, 0.75), (4096, 0.6), (16384, 0.45))
 _WINDOW_SHARE_BEYOND = 0.3
-_SIGNATURE_SHARE = 0.6
-_MIN_SEGMENT_TOKENS = 12
+_SIGNATURE_SHARES = ((16384, 0.6), (65_536, 0.75))
+_SIGNATURE_SHARE_BEYOND = 0.3
+_SESSION_SHARE = 0.15
 _MIN_FILE_TOKENS = 1500
-_MAX_MISSES = 12
-_TOKENS_PER_SYMBOL = 12
+_MIN_EVERYTHING_TOKENS = 6000
 _MAX_CHUNKS = 64
-_UPGRADE_SCORE = 3.0
-_BODY_SCORE = 10.0
-_MAX_BODY_LINES = 200
+_TOKENS_PER_SYMBOL = 12
+_MAX_SYMBOLS = 3000
 
 
 def pack(
@@ -71,24 +69,48 @@ def pack(
 
     Deterministic for one state of the index. Every part's `tokens` is what `count_tokens` says of
     its text in the prompt; their sum and the slack for separators stay within `budget_tokens`.
+    `recent` are paths in use, the latest first. `window_tokens` caps the cursor window, whose share
+    follows from the budget otherwise; `weights` are those of the ranking's signals.
     """
     offset = offset_of(document.text, line, column)
     slack = min(WINDOW_SLACK, budget_tokens // 8)
     room = max(0, budget_tokens - slack)
-    share = next((s for limit, s in _WINDOW_SHARES if budget_tokens <= limit), _WINDOW_SHARE_BEYOND)
+    share = _share(_WINDOW_SHARES, _WINDOW_SHARE_BEYOND, budget_tokens)
     wanted = int(room * share) if window_tokens is None else min(room, window_tokens)
     window = fit_window(document.text, offset, path, wanted, count_tokens)
-    packing = _Packing(index, document, path, offset, count_tokens, recent)
-    packing.weights = weights
-    packing.fixed_window = window_tokens is not None
-    packing.choose(window, room)
-    segments = packing.assemble(room - packing.window.tokens)
-    chosen = packing.window
+    others = tuple(name for name in recent if name != path)
+    site = _site(index, document, path, offset, window, others)
+    packing = _Packing(index, document, site, window, count_tokens, weights)
+    packing.choose(room, budget_tokens)
+    if window_tokens is None:
+        packing.widen_window(offset)
+    packing.fill()
+    segments = packing.assemble(room)
+    chosen = packing.view.window
     return PackedContext(
         segments,
         CursorWindow(chosen.path, document.language, chosen.prefix, chosen.suffix, chosen.tokens),
         budget_tokens,
     )
+
+
+def _site(
+    index: Index | None,
+    document: Document,
+    path: str,
+    offset: int,
+    window: Window,
+    recent: tuple[str, ...],
+) -> Site:
+    text = document.text
+    data_hash = xxhash.xxh3_128_digest(text.encode("utf-8", "surrogatepass"))
+    record = index.record(path) if index else None
+    known = record and (record.facts.hash, record.facts.language)
+    if record is None or known != (data_hash, document.language):
+        facts = analyse(text, document.language, data_hash)
+        record = FileRecord(path, len(text), 0, facts)
+    hidden = (window.start_line, window.end_line)
+    return make_site(record, text[:offset], text[offset:], hidden, recent)
 
 
 class _Packing:
@@ -98,307 +120,174 @@ class _Packing:
         self,
         index: Index | None,
         document: Document,
-        path: str,
-        offset: int,
+        site: Site,
+        window: Window,
         count_tokens: TokenCounter,
-        recent: Sequence[str],
+        weights: Mapping[str, float],
     ) -> None:
         self.index = index
-        self.document = document
-        self.path = path
-        self.offset = offset
-        self.count = count_tokens
-        self.recent = tuple(name for name in recent if name != path)
-        self.left = 0
-        self.fixed_window = False
-        self.weights = WEIGHTS
-        self.definitions: dict[str, dict[int, Piece]] = {}
-        self.chunks: list[Piece] = []
-        self.files: dict[str, Piece] = {}
-        self.costs = Costs(count_tokens)
-        self._texts: dict[str, str | None] = {}
-        self._shown: set[bytes] = set()
-
-    def choose(self, window: Window, room: int) -> None:
-        """Run the phases; each takes from what is left."""
-        self.window = window
-        self.left = room - window.tokens
-        site = self._site()
         self.site = site
-        chunks = rank_chunks(self.index, site)
-        enough = self.left // _TOKENS_PER_SYMBOL
-        symbols = rank_symbols(self.index, site, chunks, enough, self.weights)
-        self._add_signatures(symbols, int(self.left * _SIGNATURE_SHARE))
+        self.lookup = Lookup(index, site) if index is not None else None
+        self.weights = weights
+        self.count = count_tokens
+        self.left = 0
+        self.view = View(index, site.file.path, document.text, window)
+        self.text = document.text
+        self.costs = Costs(count_tokens)
+        self.stable = Definitions(self.costs, self.view)
+        self.volatile = Definitions(self.costs, self.view)
+        self.chunks: list[Piece] = []
+        self.stable_files = self.session_files = self.more_files = None
+        if index is not None:
+            self.stable_files = WholeFiles(index, self.costs, self.view)
+            self.session_files = WholeFiles(index, self.costs, self.view)
+            self.more_files = WholeFiles(index, self.costs, self.view)
+
+    def choose(self, room: int, budget_tokens: int) -> None:
+        """The stable tier into its own room, then the session's files, then the volatile tier."""
+        self.left = room - self.view.window.tokens
+        if self.lookup is not None:
+            self._choose_stable(self.lookup, budget_tokens)
+            self._choose_session(budget_tokens)
+        chunks = rank_chunks(self.index, self.site)
+        enough = min(_MAX_SYMBOLS, self.left // _TOKENS_PER_SYMBOL)
+        symbols = rank_symbols(self.lookup, self.site, chunks, enough, self.weights)
+        share = _share(_SIGNATURE_SHARES, _SIGNATURE_SHARE_BEYOND, budget_tokens)
+        self.left -= self.volatile.add_signatures(symbols, int(self.left * share), self.stable)
         self._add_chunks(chunks)
-        self._upgrade(symbols)
-        self._widen_window()
-        if self.index is not None and self.left >= _MIN_FILE_TOKENS:
-            self._add_files(self.index, chunks)
+        self.left -= self.volatile.upgrade(symbols, self.left)
+        self.left -= self.volatile.add_signatures(symbols, self.left, self.stable)
 
-    def assemble(self, limit: int) -> tuple[PackedSegment, ...]:
-        """Segments in prompt order; the least worthy go until the true costs fit `limit`."""
-        while True:
-            segments = self._segments()
-            used = sum(segment.tokens + SEGMENT_SLACK for segment in segments)
-            if used <= limit or not segments:
-                return segments
-            self._drop_least()
+    def _choose_stable(self, lookup: Lookup, budget_tokens: int) -> None:
+        signatures, files = stable_room(budget_tokens)
+        if signatures > self.left:
+            return
+        if signatures:
+            enough = min(_MAX_SYMBOLS, signatures // _TOKENS_PER_SYMBOL)
+            symbols = stable_symbols(lookup, enough, self.weights)
+            self.left -= self.stable.add_signatures(symbols, signatures)
+        if files and self.stable_files is not None:
+            order = file_order(lookup, self.weights, files >= _MIN_EVERYTHING_TOKENS)
+            recent = frozenset(self.site.recent)
+            chosen = ((path, reason) for path, reason in order if path not in recent)
+            self.left -= self.stable_files.add(chosen, min(files, self.left), (self.stable,))
 
-    def _site(self) -> Site:
-        text = self.document.text
-        data_hash = xxhash.xxh3_128_digest(text.encode("utf-8", "surrogatepass"))
-        record = self.index.record(self.path) if self.index else None
-        if (
-            record is None
-            or record.facts.hash != data_hash
-            or record.facts.language != self.document.language
-        ):
-            facts = analyse(text, self.document.language, data_hash)
-            record = FileRecord(self.path, len(text), 0, facts)
-        self._texts[self.path] = text
-        hidden = (self.window.start_line, self.window.end_line)
-        before, after = text[: self.offset], text[self.offset :]
-        return make_site(record, before, after, hidden, self.recent)
-
-    def _add_signatures(self, symbols: Sequence[ScoredSymbol], limit: int) -> None:
-        floor, misses = self.left - limit, 0
-        for scored in symbols:
-            if self.left - floor < _MIN_SEGMENT_TOKENS or misses >= _MAX_MISSES:
-                break
-            group = self._signature_group(scored)
-            cost = sum(self.costs.of_piece(piece) for piece in group)
-            if group and group[0].path not in self.definitions:
-                cost += self.costs.of_header(group[0].path)
-            if cost > self.left - floor:
-                misses += 1
-                continue
-            for piece in group:
-                self.definitions.setdefault(piece.path, {})[piece.span.start_byte] = piece
-            self.left -= cost
-
-    def _signature_group(self, scored: ScoredSymbol) -> list[Piece]:
-        """The signature, after that of its class when the class is not there yet."""
-        record, symbol = scored.record, scored.symbol
-        chosen = self.definitions.get(record.path, {})
-        group = []
-        for owner in record.facts.symbols:
-            encloses = owner.start_byte < symbol.start_byte and symbol.end_byte <= owner.end_byte
-            visible = record.path == self.path and (
-                self.window.start_line <= owner.start_line < self.window.end_line
-            )
-            if encloses and not visible and owner.start_byte not in chosen:
-                group.append(
-                    symbol_piece(record, owner, Level.SIGNATURE, scored.score / 2, scored.reason)
-                )
-        if symbol.start_byte not in chosen:
-            group.append(symbol_piece(record, symbol, Level.SIGNATURE, scored.score, scored.reason))
-        return group
+    def _choose_session(self, budget_tokens: int) -> None:
+        room = int(budget_tokens * _SESSION_SHARE)
+        if room >= _MIN_FILE_TOKENS and self.session_files is not None:
+            # The oldest first: a file that is opened now is appended.
+            order = [(path, "recent file") for path in reversed(self.site.recent)]
+            used = self.session_files.add(order, min(room, self.left), (self.stable,))
+            self.left -= used
 
     def _add_chunks(self, chunks: Sequence[ScoredChunk]) -> None:
         misses = 0
         for chunk in chunks[:_MAX_CHUNKS]:
-            if self.left < _MIN_SEGMENT_TOKENS or misses >= _MAX_MISSES:
+            if self.left < MIN_TOKENS or misses >= MAX_MISSES:
                 break
-            text = self._text(chunk.record)
-            lines = (chunk.start_line, chunk.end_line)
-            piece = text and lines_piece(
-                chunk.record.path, text, lines, "chunk", "", chunk.score, chunk.reason
-            )
-            if not piece or digest(piece.text) in self._shown:
+            path, lines = chunk.record.path, (chunk.start_line, chunk.end_line)
+            text = None if self._is_whole(path) else self.view.text(chunk.record)
+            piece = text and lines_piece(path, text, lines, "chunk", "", chunk.score, chunk.reason)
+            if not piece or self.view.is_shown(piece.text):
                 continue
-            cost = self.costs.of_piece(piece) + self.costs.of_header(piece.path)
+            cost = self.costs.of_piece(piece) + self.costs.of_header(path)
             if cost > self.left:
                 misses += 1
                 continue
             self.chunks.append(piece)
-            self._shown.add(digest(piece.text))
+            self.view.show(piece.text)
             self.left -= cost
 
-    def _upgrade(self, symbols: Sequence[ScoredSymbol]) -> None:
-        by_score = sorted(
-            (s for s in symbols if s.score >= _UPGRADE_SCORE),
-            key=lambda s: (-s.score, s.record.path, s.symbol.start_byte),
-        )
-        for level in (Level.DOCSTRING, Level.BODY):
-            misses = 0
-            for scored in by_score:
-                if self.left < _MIN_SEGMENT_TOKENS or misses >= _MAX_MISSES:
-                    break
-                chosen = self.definitions.get(scored.record.path, {})
-                before = chosen.get(scored.symbol.start_byte)
-                if before is None:
-                    continue
-                after = self._at_level(scored, level)
-                if after is not None and not self._swap(chosen, before, after):
-                    misses += 1
+    def _is_whole(self, path: str) -> bool:
+        return any(path in files.by_path for files in self._files())
 
-    def _at_level(self, scored: ScoredSymbol, level: Level) -> Piece | None:
-        record, symbol = scored.record, scored.symbol
-        if level is Level.DOCSTRING:
-            if not symbol.summary:
-                return None
-            return symbol_piece(record, symbol, level, scored.score, scored.reason)
-        lines = (symbol.start_line, symbol.end_line)
-        if scored.score < _BODY_SCORE or lines[1] - lines[0] > _MAX_BODY_LINES:
-            return None
-        if self._overlaps(record.path, lines):
-            return None
-        text = self._text(record)
-        if text is None:
-            return None
-        piece = lines_piece(
-            record.path, text, lines, symbol.kind, symbol.name, scored.score, scored.reason
-        )
-        return None if piece is None or digest(piece.text) in self._shown else piece
+    def _files(self) -> list[WholeFiles]:
+        known = (self.stable_files, self.session_files, self.more_files)
+        return [files for files in known if files is not None]
 
-    def _swap(self, chosen: dict[int, Piece], before: Piece, after: Piece) -> bool:
-        """Put a definition's fuller form in place of the one before and of what it contains."""
-        around = before.span
-        gone = [before]
-        if after.level is Level.BODY:
-            for piece in chosen.values():
-                inside = around.start_byte <= piece.span.start_byte < around.end_byte
-                outside = piece.span.start_byte <= around.start_byte < piece.span.end_byte
-                if piece is not before and piece.level is Level.BODY and outside:
-                    return True
-                if piece is not before and inside:
-                    gone.append(piece)
-        cost = self.costs.of_piece(after) - sum(self.costs.of_piece(piece) for piece in gone)
-        if cost > self.left:
-            return False
-        for piece in gone:
-            del chosen[next(key for key, value in chosen.items() if value is piece)]
-        chosen[before.span.start_byte] = after
-        if after.level is Level.BODY:
-            self._shown.add(digest(after.text))
-        self.left -= cost
-        return True
-
-    def _overlaps(self, path: str, lines: tuple[int, int]) -> bool:
-        """Whether lines are shown elsewhere: in the window, or in a chosen piece."""
-        if path == self.path and meet(lines, (self.window.start_line, self.window.end_line)):
-            return True
-        return any(
-            chunk.path == path and meet(lines, (chunk.span.start_line, chunk.span.end_line))
-            for chunk in self.chunks
-        )
-
-    def _widen_window(self) -> None:
-        if self.window.whole or self.fixed_window or self.left < _MIN_SEGMENT_TOKENS:
+    def widen_window(self, offset: int) -> None:
+        """Give what is left to more lines around the cursor."""
+        before = self.view.window
+        if before.whole or self.left < MIN_TOKENS:
             return
-        before = self.window
         wider = fit_window(
-            self.document.text, self.offset, self.path, before.tokens + self.left, self.count
+            self.text, offset, self.site.file.path, before.tokens + self.left, self.count
         )
         if wider.tokens <= before.tokens:
             return
-        self.window = wider
+        self.view.window = wider
         self.left -= wider.tokens - before.tokens
-        own = self.definitions.get(self.path, {})
-        for key, piece in list(own.items()):
-            if wider.start_line <= piece.span.start_line < wider.end_line:
-                del own[key]
-        if not own:
-            self.definitions.pop(self.path, None)
+        self.volatile.leave_window()
+        lines = (wider.start_line, wider.end_line)
         self.chunks = [
             chunk
             for chunk in self.chunks
-            if chunk.path != self.path
-            or not meet(
-                (chunk.span.start_line, chunk.span.end_line), (wider.start_line, wider.end_line)
-            )
+            if chunk.path != self.site.file.path
+            or not meet((chunk.span.start_line, chunk.span.end_line), lines)
         ]
 
-    def _add_files(self, index: Index, chunks: Sequence[ScoredChunk]) -> None:
-        misses = 0
-        for path, reason in self._file_order(index, chunks):
-            if self.left < _MIN_SEGMENT_TOKENS or misses >= _MAX_MISSES:
-                break
-            record = index.record(path)
-            text = self._text(record) if record is not None else None
-            # No tokenizer packs eight characters into a token over a whole file.
-            if record is None or text is None or len(text) > 8 * self.left:
-                misses += text is not None
-                continue
-            piece = lines_piece(path, text, (0, record.facts.lines), "file", "", 0.0, reason)
-            if piece is None or digest(piece.text) in self._shown:
-                continue
-            freed = self._cost_of_path(path)
-            cost = self.costs.of_piece(piece) + self.costs.of_header(path) - freed
-            if cost > self.left:
-                misses += 1
-                continue
-            self.definitions.pop(path, None)
-            self.chunks = [chunk for chunk in self.chunks if chunk.path != path]
-            self.files[path] = piece
-            self._shown.add(digest(piece.text))
-            self.left -= cost
+    def fill(self) -> None:
+        """Give what is still left to further whole files."""
+        if self.lookup is None or self.more_files is None or self.left < _MIN_FILE_TOKENS:
+            return
+        everything = self.left >= _MIN_EVERYTHING_TOKENS
+        whole = {path for files in self._files() for path in files.by_path}
+        order = file_order(self.lookup, self.weights, everything)
+        chosen = ((path, reason) for path, reason in order if path not in whole)
+        self.left -= self.more_files.add(chosen, self.left, (self.volatile,))
+        self.chunks = [chunk for chunk in self.chunks if not self._is_whole(chunk.path)]
 
-    def _file_order(self, index: Index, chunks: Sequence[ScoredChunk]) -> Iterator[tuple[str, str]]:
-        """Files by how likely they help: in use, imported, alike, then the rest by path."""
-        seen = {self.path}
-        groups = (
-            (self.recent, "recent file"),
-            (Lookup(index, self.site).imported, "import"),
-            ([chunk.record.path for chunk in chunks], "similar code"),
-            (self._by_distance(index), "workspace"),
-        )
-        for paths, reason in groups:
-            for path in paths:
-                if path not in seen:
-                    seen.add(path)
-                    yield path, reason
-
-    def _by_distance(self, index: Index) -> list[str]:
-        """All files, those of the language nearby first; too many to ask for on a small budget."""
-        if self.left < 4 * _MIN_FILE_TOKENS:
-            return []
-        own = family(self.document.language)
-
-        def distance(path: str) -> tuple[bool, int, str]:
-            return family(language_of(path)) != own, path_distance(path, self.path), path
-
-        return sorted(index.paths(), key=distance)
+    def assemble(self, room: int) -> tuple[PackedSegment, ...]:
+        """Segments in prompt order; the least worthy go until the true costs fit."""
+        limit = room - self.view.window.tokens
+        while True:
+            segments = self._segments()
+            excess = sum(segment.tokens + SEGMENT_SLACK for segment in segments) - limit
+            if excess <= 0 or not segments:
+                return segments
+            self._drop(excess)
 
     def _segments(self) -> tuple[PackedSegment, ...]:
-        files = [[piece] for _, piece in sorted(self.files.items())]
-        definitions = [list(own.values()) for _, own in sorted(self.definitions.items()) if own]
+        stable = self.stable_files.by_path.values() if self.stable_files else ()
+        session = self.session_files.by_path.values() if self.session_files else ()
+        more = self.more_files.by_path.values() if self.more_files else ()
+        definitions = [list(own.values()) for _, own in sorted(self.volatile.by_path.items())]
         alike = sorted(self.chunks, key=lambda p: (p.score, p.path, p.span.start_byte))
-        return tuple(
-            self._priced(pieces) for pieces in [*files, *definitions, *([p] for p in alike)]
+        tiers = (
+            (Tier.STABLE, [[piece] for piece in stable]),
+            (Tier.STABLE, [list(own.values()) for own in self.stable.by_path.values()]),
+            (Tier.SESSION, [[piece] for piece in session]),
+            (Tier.VOLATILE, [[piece] for piece in more]),
+            (Tier.VOLATILE, definitions),
+            (Tier.VOLATILE, [[piece] for piece in alike]),
         )
+        return tuple(self._priced(pieces, tier) for tier, groups in tiers for pieces in groups)
 
-    def _priced(self, pieces: Sequence[Piece]) -> PackedSegment:
+    def _priced(self, pieces: Sequence[Piece], tier: Tier) -> PackedSegment:
         segment = merge(pieces, 0)
-        return PackedSegment(
-            segment.segment, segment.level, self.costs.of(render(segment)), segment.reason
-        )
+        tokens = self.costs.of(render(segment))
+        return PackedSegment(segment.segment, segment.level, tokens, segment.reason, tier)
 
-    def _drop_least(self) -> None:
-        """Remove one piece: similar code first, then definitions, whole files last."""
-        if self.chunks:
-            self.chunks.remove(min(self.chunks, key=lambda p: (p.score, p.path)))
-        elif self.definitions:
-            path, key = min(
-                ((path, key) for path, own in self.definitions.items() for key in own),
-                key=lambda at: (self.definitions[at[0]][at[1]].score, at),
-            )
-            del self.definitions[path][key]
-            if not self.definitions[path]:
-                del self.definitions[path]
-        else:
-            del self.files[max(self.files)]
+    def _drop(self, excess: int) -> None:
+        """Remove pieces of about `excess` tokens: the volatile tier first, the stable one last."""
+        while excess > 0:
+            if self.chunks:
+                least = min(self.chunks, key=lambda p: (p.score, p.path))
+                self.chunks.remove(least)
+                excess -= self.costs.of_piece(least)
+                continue
+            for chosen in (self.volatile, self.stable):
+                if chosen.by_path:
+                    excess -= chosen.drop_least()
+                    break
+            else:
+                for files in reversed(self._files()):
+                    if files.by_path:
+                        excess -= files.drop_last()
+                        break
+                else:
+                    return
 
-    def _text(self, record: FileRecord) -> str | None:
-        if record.path not in self._texts:
-            self._texts[record.path] = self.index.text_of(record) if self.index else None
-        return self._texts[record.path]
 
-    def _cost_of_path(self, path: str) -> int:
-        own = self.definitions.get(path, {})
-        cost = sum(self.costs.of_piece(piece) for piece in own.values())
-        cost += self.costs.of_header(path) if own else 0
-        for chunk in self.chunks:
-            if chunk.path == path:
-                cost += self.costs.of_piece(chunk) + self.costs.of_header(path)
-        return cost
+def _share(shares: Sequence[tuple[int, float]], beyond: float, budget_tokens: int) -> float:
+    return next((share for limit, share in shares if budget_tokens <= limit), beyond)

@@ -9,6 +9,7 @@ definitions come first, then files by their own score until there are enough for
 
 from __future__ import annotations
 
+import heapq
 import math
 import re
 from collections import defaultdict
@@ -30,6 +31,8 @@ _CHARS_PER_TOKEN = 3.6
 _LENGTH_POWER = 0.35
 _MAX_REASONS = 3
 _MIN_SHARE = 0.15
+_SPARE = 100
+_TEST_FACTOR = 0.3
 _TEST_PATH = re.compile(
     r"(?:^|/)(?:tests?|specs?|__tests__|testing)/|(?:^|/)test_|[_.](?:test|spec)\."
 )
@@ -48,27 +51,40 @@ class ScoredSymbol:
 
 
 def rank_symbols(
-    index: Index | None,
+    lookup: Lookup | None,
     site: Site,
     chunks: Sequence[ScoredChunk],
     enough: int = 400,
     weights: Mapping[str, float] = WEIGHTS,
 ) -> list[ScoredSymbol]:
-    """About `enough` or more definitions that the code at the cursor may need, best first."""
+    """Definitions that the code at the cursor may need, best first: `enough` and some more.
+
+    `lookup` is that of the site; without it only the current file is looked at.
+    """
     scores = _Scores(site)
     _add_own_file(scores)
-    files: list[str] = []
-    if index is not None:
-        lookup = Lookup(index, site)
+    if lookup is not None:
         for name, signal in SYMBOL_SIGNALS.items():
             for record, symbol, value in signal(lookup, chunks):
                 scores.add(record, symbol, weights[name] * value, name)
-        by_file = _file_scores(lookup, chunks, weights)
+        by_file = file_scores(lookup, chunks, weights)
         files = sorted(by_file, key=lambda path: (-sum(by_file[path].values()), path))
         for record, symbol, signals in _of_files(lookup, by_file, files, scores, enough):
             for name, value in signals.items():
                 scores.add(record, symbol, value, name)
-    return scores.ranked(index)
+    return scores.ranked(lookup.index if lookup else None, enough + _SPARE)
+
+
+def file_scores(
+    lookup: Lookup, chunks: Sequence[ScoredChunk], weights: Mapping[str, float] = WEIGHTS
+) -> dict[str, dict[str, float]]:
+    """Other files that the cursor's file has to do with: weighted signals by path."""
+    found: dict[str, dict[str, float]] = defaultdict(dict)
+    for name, signal in FILE_SIGNALS.items():
+        for path, value in signal(lookup, chunks):
+            if path != lookup.site.file.path:
+                found[path][name] = max(found[path].get(name, 0.0), weights[name] * value)
+    return found
 
 
 class _Scores:
@@ -89,25 +105,19 @@ class _Scores:
         own[reason] = max(own.get(reason, 0.0), value)
         self.symbols[key] = (record, symbol)
 
-    def ranked(self, index: Index | None) -> list[ScoredSymbol]:
-        """Everything, by value for its length."""
+    def ranked(self, index: Index | None, most: int) -> list[ScoredSymbol]:
+        """The best `most`, by value for their length."""
         fit = _Fit(self.site, index)
-        found = []
+        order = []
         for key, signals in self.sums.items():
             record, symbol = self.symbols[key]
-            total = sum(signals.values())
-            strongest = sorted(signals.items(), key=lambda item: (-item[1], item[0]))
-            reasons = [name for name, value in strongest if value >= _MIN_SHARE * total]
-            reason = ", ".join(reasons[:_MAX_REASONS])
-            found.append(ScoredSymbol(record, symbol, total * fit.of(record, symbol), reason))
-        found.sort(
-            key=lambda s: (
-                -s.score / (6 + len(s.symbol.signature) / _CHARS_PER_TOKEN) ** _LENGTH_POWER,
-                s.record.path,
-                s.symbol.start_byte,
-            )
-        )
-        return found
+            score = sum(signals.values()) * fit.of(record, symbol)
+            length = 6 + len(symbol.signature) / _CHARS_PER_TOKEN
+            order.append((-score / length**_LENGTH_POWER, key, score))
+        return [
+            ScoredSymbol(*self.symbols[key], score, _reason(self.sums[key]))
+            for _, key, score in heapq.nsmallest(most, order)
+        ]
 
 
 class _Fit:
@@ -120,16 +130,20 @@ class _Fit:
         self._folder = site.file.path.rpartition("/")[0]
         self._language = family(site.file.facts.language)
         self._in_test = _TEST_PATH.search(self._path) is not None
+        self._of_paths: dict[str, float] = {}
         self._index = index
 
     def of(self, record: FileRecord, symbol: Symbol) -> float:
         """The factor; 1 for an average definition that may well be meant."""
-        factor = self._of_kind(self._wanted, symbol) * self._of_name(record, symbol)
-        if not self._in_test and _TEST_PATH.search(record.path):
-            factor *= 0.3
+        of_path = self._of_paths.get(record.path)
+        if of_path is None:
+            away = not self._in_test and _TEST_PATH.search(record.path) is not None
+            of_path = self._of_paths[record.path] = _TEST_FACTOR if away else 1.0
+        factor = of_path * self._of_kind(self._wanted, symbol) * self._of_name(record, symbol)
         if self._index is not None:
             calls = self._index.calls(symbol.name)
-            factor *= 0.5 + 0.5 * min(1.0, math.log1p(calls) / 4)
+            # In steps, so that a call more while somebody types changes no order.
+            factor *= 0.5 + 0.5 * min(1.0, round(math.log1p(calls)) / 4)
         return factor
 
     def _of_kind(self, wanted: Wanted, symbol: Symbol) -> float:
@@ -155,6 +169,14 @@ class _Fit:
         return factor * (0.5 if name.startswith(("_", "#")) else 1.0)
 
 
+def _reason(signals: Mapping[str, float]) -> str:
+    """The signals that gave most of a score, the strongest first."""
+    total = sum(signals.values())
+    strongest = sorted(signals.items(), key=lambda item: (-item[1], item[0]))
+    reasons = [name for name, value in strongest if value >= _MIN_SHARE * total]
+    return ", ".join(reasons[:_MAX_REASONS])
+
+
 def _is_in_window(site: Site, record: FileRecord, symbol: Symbol) -> bool:
     if record is not site.file:
         return True
@@ -173,17 +195,6 @@ def _add_own_file(scores: _Scores) -> None:
         elif symbol.name in site.near and not symbol.nested:
             closeness = 1 / (1 + site.near[symbol.name] / _NEAR_SPAN)
             scores.add(site.file, symbol, _NEAR_OWN * closeness, "called near cursor")
-
-
-def _file_scores(
-    lookup: Lookup, chunks: Sequence[ScoredChunk], weights: Mapping[str, float]
-) -> dict[str, dict[str, float]]:
-    found: dict[str, dict[str, float]] = defaultdict(dict)
-    for name, signal in FILE_SIGNALS.items():
-        for path, value in signal(lookup, chunks):
-            if path != lookup.site.file.path:
-                found[path][name] = max(found[path].get(name, 0.0), weights[name] * value)
-    return found
 
 
 def _of_files(

@@ -60,6 +60,14 @@ class Segment:
         return content_hash(self.text)
 
 
+class Tier(StrEnum):
+    """How long a segment of a prompt stays what and where it is, from longest to shortest."""
+
+    STABLE = "stable"
+    SESSION = "session"
+    VOLATILE = "volatile"
+
+
 @dataclass(frozen=True, slots=True)
 class PackedSegment:
     """A segment as it goes into the prompt, with its cost and why it is there."""
@@ -68,6 +76,7 @@ class PackedSegment:
     level: Level
     tokens: int
     reason: str
+    tier: Tier = Tier.VOLATILE
 
 
 @dataclass(frozen=True, slots=True)

@@ -45,6 +45,9 @@ class Wanted:
     is_class: bool
 
 
+NOTHING_WANTED = Wanted("", False, (), False)
+
+
 @dataclass(frozen=True, slots=True)
 class Site:
     """The place to complete. `file` is the current file's record in its current version.

@@ -11,6 +11,7 @@ from qcoder.context.chunks import rank_chunks
 from qcoder.context.history import History
 from qcoder.context.index import Index
 from qcoder.context.languages import language_of
+from qcoder.context.lookup import Lookup
 from qcoder.context.neighbours import FILE_SIGNALS
 from qcoder.context.rank import ScoredSymbol, rank_symbols
 from qcoder.context.segments import Document
@@ -69,7 +70,7 @@ def ranked(
     assert record is not None
     end = before.count("\n") + 1
     site = make_site(record, before, "", (0, end), ())
-    return rank_symbols(index, site, rank_chunks(index, site), 400, weights)
+    return rank_symbols(Lookup(index, site), site, rank_chunks(index, site), 400, weights)
 
 
 def check(index: Index, path: str, before: str, expected: str) -> None:

@@ -280,3 +280,16 @@ def test_project_file_that_makes_no_sense_says_nothing(tmp_path: Path, text: str
     index = build(tmp_path / "root", tree)
     assert index.resolve("x/y", "a.ts") == ()
     assert index.num_files() == 5
+
+
+def test_remembered_resolution_follows_files_that_come_and_go(tmp_path: Path) -> None:
+    (tmp_path / "a.py").write_text("import helper\n")
+    index = Index.open(tmp_path, tmp_path / ".cache")
+    index.refresh()
+    assert index.resolve("helper", "a.py") == ()
+    (tmp_path / "helper.py").write_text("x = 1\n")
+    index.update("helper.py")
+    assert index.resolve("helper", "a.py") == ("helper.py",)
+    (tmp_path / "helper.py").unlink()
+    index.update("helper.py")
+    assert index.resolve("helper", "a.py") == ()
