@@ -23,6 +23,9 @@ from qcoder.context.workspace import list_files, read_source
 from qcoder.training.items import NEIGHBOURS_TRIED, Source, names_of
 
 MIN_CHARACTERS, MAX_CHARACTERS = 200, 300_000
+MAX_TOTAL_CHARACTERS = 20_000_000
+"""Of a larger workspace a seeded sample of files counts: minutes of training see no more."""
+
 MAX_PATH_CHARACTERS = 400  # a row begins with the path, and must have room for text
 MAX_DRAWN_CHARACTERS = 60_000
 """A file is drawn by its length up to here, so that one long file does not fill the rows."""
@@ -42,6 +45,7 @@ TELLING_CHARACTERS = 24
 """Lines shorter than this stand in many files and say nothing about copies."""
 
 COPY_SHARE = 0.6
+MAX_OWNERS = 20  # a line of more files than this says nothing about copies either
 
 
 @dataclass(frozen=True, slots=True)
@@ -72,7 +76,8 @@ def read_workspace(root: Path, exclude: Sequence[str] = ()) -> WorkspaceText:
     skipped = Counter(listing.skipped)
     spec = exclude_spec(exclude)
     files = []
-    for path in listing.paths:
+    left = MAX_TOTAL_CHARACTERS
+    for path in random.Random(0).sample(listing.paths, len(listing.paths)):
         if language_of(path) not in LANGUAGES or language_of(path) in NOT_CODE:
             skipped["not source code"] += 1
             continue
@@ -81,17 +86,20 @@ def read_workspace(root: Path, exclude: Sequence[str] = ()) -> WorkspaceText:
             continue
         source = read_source(root, path, spec)
         text = source if isinstance(source, str) else source.text.replace("\r\n", "\n")
-        reason = source if isinstance(source, str) else _unfit(text)
+        reason = source if isinstance(source, str) else _unfit(text, left)
         if reason is not None:
             skipped[reason] += 1
         else:
             files.append(Source(root.name, path, text))
-    kept = without_copies(files)
+            left -= len(text)
+    kept = without_copies(sorted(files, key=lambda file: file.path))
     skipped["copy of another file"] += len(files) - len(kept)
     return WorkspaceText(tuple(kept), dict(+skipped))
 
 
-def _unfit(text: str) -> str | None:
+def _unfit(text: str, room: int) -> str | None:
+    if len(text) > room:
+        return "beyond the limit of all text"
     if not MIN_CHARACTERS <= len(text) <= MAX_CHARACTERS:
         return "too short" if len(text) < MIN_CHARACTERS else "too long"
     return "generated" if GENERATED.search(text[:HEAD_CHARACTERS]) else None
@@ -108,7 +116,9 @@ def without_copies(files: Sequence[Source]) -> list[Source]:
         if telling and max(shared.values(), default=0) >= COPY_SHARE * len(telling):
             continue
         for line in telling:
-            owners.setdefault(line, []).append(len(kept))
+            known = owners.setdefault(line, [])
+            if len(known) < MAX_OWNERS:
+                known.append(len(kept))
         kept.append(file)
     return kept
 

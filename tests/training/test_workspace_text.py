@@ -5,6 +5,9 @@ from __future__ import annotations
 import random
 from pathlib import Path
 
+import pytest
+
+from qcoder.training import workspace_text
 from qcoder.training.items import Source
 from qcoder.training.workspace_text import Drawn, read_workspace, split_files, without_copies
 
@@ -53,6 +56,22 @@ def test_only_source_code_that_passes_the_gate_is_read(tmp_path: Path) -> None:
         "ignored": 1,
         "copy of another file": 1,
     }
+
+
+def test_of_a_large_workspace_a_sample_over_all_folders_is_read(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for number in range(40):
+        path = tmp_path / f"part_{number // 10}" / f"file_{number}.py"
+        path.parent.mkdir(exist_ok=True)
+        path.write_text(code(number))
+    monkeypatch.setattr(workspace_text, "MAX_TOTAL_CHARACTERS", 20 * len(code(10)))
+    found = read_workspace(tmp_path)
+    paths = [file.path for file in found.files]
+    assert len(paths) + found.skipped["beyond the limit of all text"] == 40
+    assert 18 <= len(paths) <= 22
+    assert paths == sorted(paths)
+    assert {path[:6] for path in paths} == {"part_0", "part_1", "part_2", "part_3"}
 
 
 def test_a_file_that_shares_most_telling_lines_with_an_earlier_one_is_a_copy() -> None:
