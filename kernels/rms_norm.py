@@ -14,11 +14,12 @@ from qcoder.kernels.dispatch import choose
 def rms_norm_reference(x: Tensor, weight: Tensor, eps: float) -> Tensor:
     """Norm over the last dimension; x: [..., size], weight: [size] or a shape that broadcasts.
 
-    Computed in float32 and cast back before the product with the weight, as Qwen3 does.
+    Computed in float32 and cast back before the product with the weight, as Qwen3 does; a float32
+    weight beside a smaller x is multiplied before, as Qwen3-Next does.
     """
     y = x.float()
     y = y * torch.rsqrt(y.square().mean(-1, keepdim=True) + eps)
-    return y.to(x.dtype) * weight
+    return y.to(x.dtype) * weight if weight.dtype == x.dtype else (y * weight).to(x.dtype)
 
 
 def rms_norm_cpu(x: Tensor, weight: Tensor, eps: float) -> Tensor:

@@ -18,14 +18,15 @@ from qcoder.model.adapted import is_adapted_default
 from qcoder.model.checkpoint import Checkpoint
 from qcoder.model.confidence import Confidence
 from qcoder.model.config import ModelConfig, load_config
+from qcoder.model.decoder import Decoder
 from qcoder.model.engine import EngineStats, FimOrder, ModelInfo
 from qcoder.model.errors import CheckpointError, PromptTooLongError
 from qcoder.model.healing import Healing, PrefixIndex
 from qcoder.model.kv_cache import Sequence as KvSequence
 from qcoder.model.manifest import MANIFEST, verify
+from qcoder.model.memory import check_memory
 from qcoder.model.mixture import BlendResult, Mixture
-from qcoder.model.prefix_cache import PrefixCache
-from qcoder.model.qwen3_moe import Qwen3Moe
+from qcoder.model.prefix_cache import PrefixCache, boundaries
 from qcoder.model.registry import DEFAULT_FOLDER, find_model, network_class
 from qcoder.model.request import FinishReason, GenerationRequest, GenerationStats, TokenOut
 from qcoder.model.sampler import sample
@@ -81,7 +82,7 @@ class LocalEngine:
 
     def __init__(
         self,
-        model: Qwen3Moe,
+        model: Decoder,
         tokenizer: Tokenizer,
         info: ModelInfo,
         mixture: Mixture | None = None,
@@ -120,6 +121,7 @@ class LocalEngine:
                 f"{folder}: tokenizer.json has {tokenizer.vocab_size} ids, the model "
                 f"{config.vocab_size}; they do not belong together, download both again"
             )
+        check_memory(folder, config, chosen, limit)
         with Checkpoint.open(folder) as checkpoint:
             model = network_class(config.model_type).load(checkpoint, config, chosen, limit)
         info = describe(folder, config, manifest, limit)
@@ -184,7 +186,7 @@ class LocalEngine:
         sequence, reused = self._cache.acquire(ids, len(ids) + max(room, 0))
         progress = _Progress(len(ids), reused)
         try:
-            logits, ended = self._prefill(ids[reused:], sequence, request)
+            logits, ended = self._prefill(sequence, request)
             progress.prefill_s = time.perf_counter() - began
             if logits is None or room <= 0:
                 yield TokenOut(-1, "", 0.0, "model", finish=ended or FinishReason.LENGTH)
@@ -216,18 +218,28 @@ class LocalEngine:
         )
 
     def _prefill(
-        self, ids: Sequence[int], sequence: KvSequence, request: GenerationRequest
+        self, sequence: KvSequence, request: GenerationRequest
     ) -> tuple[torch.Tensor | None, FinishReason | None]:
-        """Compute the prompt in chunks; logits of its last token, or why it ended early."""
+        """Compute the rest of the prompt in chunks; logits of its last token, or why it ended early."""
         torch.set_num_threads(self._threads)
         logits = None
-        for start in range(0, len(ids), PREFILL_CHUNK):
+        ids = request.prompt.ids
+        kept = self._boundaries(ids)
+        for end in chunk_ends(len(sequence), len(ids), kept):
             ended = interrupted(request)
             if ended is not None:
                 return None, ended
             with torch.inference_mode():
-                logits = self._model.forward(list(ids[start : start + PREFILL_CHUNK]), sequence)
+                logits = self._model.forward(list(ids[len(sequence) : end]), sequence)
+            if end in kept:
+                sequence.snapshot()
         return logits, None
+
+    def _boundaries(self, ids: Sequence[int]) -> list[int]:
+        """Where to keep the state of linear attention; nowhere for models without."""
+        if self._model.cache_shape.state is None:
+            return []
+        return boundaries(ids, frozenset(self._tokenizer.special.values()))
 
     @cached_property
     def _prefixes(self) -> PrefixIndex:
@@ -276,6 +288,12 @@ class LocalEngine:
             torch.set_num_threads(self._step_threads)
             with torch.inference_mode():
                 logits = self._model.forward([token], sequence)
+
+
+def chunk_ends(start: int, end: int, kept: Sequence[int]) -> list[int]:
+    """Where the forward passes over a prompt end: after each chunk, at each of `kept`, at the end."""
+    chunks = range(start + PREFILL_CHUNK, end, PREFILL_CHUNK)
+    return sorted({*chunks, *(at for at in kept if start < at), end})
 
 
 def _token(token: int, blended: BlendResult, text: str) -> TokenOut:

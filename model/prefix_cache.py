@@ -1,14 +1,16 @@
 """Sequences that were computed, kept for the next prompt that starts the same way.
 
 Between two keystrokes most of a prompt stays: the packed files, the suffix, the text before the
-cursor. The sequence with the longest common prefix is cut there and continued.
+cursor. The sequence with the longest common prefix is cut there and continued. A model with linear
+attention can be cut only where a snapshot of its state was kept: `boundaries` says where to.
 """
 
 from __future__ import annotations
 
+from collections.abc import Collection
 from collections.abc import Sequence as IdSequence
 
-from qcoder.model.kv_cache import CacheShape, Sequence
+from qcoder.model.kv_cache import MAX_SNAPSHOTS, CacheShape, Sequence
 
 MAX_SEQUENCES = 6
 MAX_BYTES = 1 << 30
@@ -24,6 +26,22 @@ def common_prefix(a: IdSequence[int], b: IdSequence[int]) -> int:
             break
         length += 1
     return length
+
+
+def boundaries(ids: IdSequence[int], special: Collection[int]) -> list[int]:
+    """Lengths at which the next prompt may part from this one: where to keep a state.
+
+    Before the special tokens, which stand between the files and around the cursor, and before the
+    last token, for the same prompt once more. The last ones are kept, and of the others those next
+    to equal steps, since changes come late in a prompt more often than early.
+    """
+    last = len(ids) - 1
+    found = [at for at in range(1, last) if ids[at] in special]
+    late, early = found[-2:], found[:-2]
+    room = MAX_SNAPSHOTS - 1 - len(late)
+    marks = [late[0] * step // (room + 1) for step in range(1, room + 1)] if early else []
+    chosen = {min(early, key=lambda at: abs(at - mark)) for mark in marks}
+    return sorted({*chosen, *late, *([last] if last > 0 else [])})
 
 
 class PrefixCache:
@@ -83,7 +101,7 @@ class PrefixCache:
     def _longest(self, ids: IdSequence[int]) -> tuple[Sequence | None, int]:
         best, most = None, 0
         for sequence in self._sequences:
-            shared = min(common_prefix(sequence.ids, ids), len(ids) - 1)
+            shared = sequence.cuttable(min(common_prefix(sequence.ids, ids), len(ids) - 1))
             # At equal prefixes the one that loses least, then the most recent.
             if shared > most or (
                 shared == most > 0 and best and len(sequence.ids) <= len(best.ids)

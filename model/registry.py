@@ -14,7 +14,10 @@ from platformdirs import user_data_dir
 from qcoder.model.errors import CheckpointError
 
 ARCHITECTURES: dict[str, str] = {
+    "qwen2": "qcoder.model.qwen2:Qwen2",
+    "qwen3": "qcoder.model.qwen3:Qwen3",
     "qwen3_moe": "qcoder.model.qwen3_moe:Qwen3Moe",
+    "qwen3_next": "qcoder.model.qwen3_next:Qwen3Next",
 }
 """By `model_type` of config.json."""
 

@@ -77,14 +77,18 @@ def shapes(config: dict[str, Any]) -> dict[str, tuple[int, ...]]:
         out |= {
             p + n + ".weight": (hidden,) for n in ("input_layernorm", "post_attention_layernorm")
         }
-        out |= {p + f"self_attn.{n}_norm.weight": (c["head_dim"],) for n in "qk"}
-        for n, size in (("q", q), ("k", kv), ("v", kv)):
-            out[p + f"self_attn.{n}_proj.weight"] = (size, hidden)
+        if "full_attention_interval" in c and (i + 1) % c["full_attention_interval"]:
+            out |= {p + f"linear_attn.{n}": s for n, s in delta_net_shapes(c).items()}
+        else:
+            gate = 2 if c["model_type"] == "qwen3_next" else 1
+            out |= {p + f"self_attn.{n}_norm.weight": (c["head_dim"],) for n in "qk"}
+            for n, size in (("q", gate * q), ("k", kv), ("v", kv)):
+                out[p + f"self_attn.{n}_proj.weight"] = (size, hidden)
+                if c["attention_bias"]:
+                    out[p + f"self_attn.{n}_proj.bias"] = (size,)
+            out[p + "self_attn.o_proj.weight"] = (hidden, q)
             if c["attention_bias"]:
-                out[p + f"self_attn.{n}_proj.bias"] = (size,)
-        out[p + "self_attn.o_proj.weight"] = (hidden, q)
-        if c["attention_bias"]:
-            out[p + "self_attn.o_proj.bias"] = (hidden,)
+                out[p + "self_attn.o_proj.bias"] = (hidden,)
         dense = i in c["mlp_only_layers"] or (i + 1) % c["decoder_sparse_step"] != 0
         if not dense:
             out[p + "mlp.gate.weight"] = (c["num_experts"], hidden)
@@ -93,7 +97,29 @@ def shapes(config: dict[str, Any]) -> dict[str, tuple[int, ...]]:
         for stem in stems:
             out |= {p + stem + f"{n}_proj.weight": (width, hidden) for n in ("gate", "up")}
             out[p + stem + "down_proj.weight"] = (hidden, width)
+        if shared := c.get("shared_expert_intermediate_size"):
+            stem = p + "mlp.shared_expert"
+            out |= {f"{stem}.{n}_proj.weight": (shared, hidden) for n in ("gate", "up")}
+            out |= {f"{stem}.down_proj.weight": (hidden, shared)}
+            out |= {f"{stem}_gate.weight": (1, hidden)}
     return out
+
+
+def delta_net_shapes(config: dict[str, Any]) -> dict[str, tuple[int, ...]]:
+    """Tensor shapes of one linear-attention layer."""
+    c, hidden = config, config["hidden_size"]
+    keys = c["linear_num_key_heads"] * c["linear_key_head_dim"]
+    heads = c["linear_num_value_heads"]
+    values = heads * c["linear_value_head_dim"]
+    return {
+        "in_proj_qkvz.weight": (2 * keys + 2 * values, hidden),
+        "in_proj_ba.weight": (2 * heads, hidden),
+        "conv1d.weight": (2 * keys + values, 1, c["linear_conv_kernel_dim"]),
+        "A_log": (heads,),
+        "dt_bias": (heads,),
+        "norm.weight": (c["linear_value_head_dim"],),
+        "out_proj.weight": (hidden, values),
+    }
 
 
 def random_tensors(config: dict[str, Any], seed: int = 0) -> dict[str, Tensor]:
@@ -151,6 +177,23 @@ def tiny_int8(make_tiny: Callable[..., Tiny]) -> Tiny:
             tensors[name], tensors[name + "_scale"] = quantize_int8(tensor)
     save_file(tensors, tiny.folder / "model.safetensors", metadata={"format": "pt"})
     return Tiny(tiny.folder, tiny.config, tensors)
+
+
+@pytest.fixture(scope="session")
+def tiny_next(make_tiny: Callable[..., Tiny]) -> Tiny:
+    """A hybrid: two layers with gated DeltaNets, then one with attention."""
+    return make_tiny(
+        seed=5,
+        model_type="qwen3_next",
+        full_attention_interval=3,
+        partial_rotary_factor=0.25,
+        shared_expert_intermediate_size=13,
+        linear_num_key_heads=2,
+        linear_num_value_heads=6,
+        linear_key_head_dim=9,
+        linear_value_head_dim=7,
+        linear_conv_kernel_dim=4,
+    )
 
 
 @pytest.fixture(scope="session")

@@ -264,14 +264,15 @@ def test_an_error_inside_a_forward_pass_leaves_the_cache_as_it_was(
 ) -> None:
     ids = ids_of(60)
     expected = token_ids(run(engine, ids, max_tokens=4))
-    mlp, calls = engine._model._mlp, iter(range(100))
+    *before, last = engine._model.layers
+    calls = iter(range(100))
 
     def failing(*args: Any) -> torch.Tensor:
-        if next(calls) == 4:
+        if next(calls) == 1:
             raise MemoryError
-        return mlp(*args)
+        return last(*args)
 
-    monkeypatch.setattr(engine._model, "_mlp", failing)
+    monkeypatch.setattr(engine._model, "layers", [*before, failing])
     with pytest.raises(MemoryError):
         run(engine, [*ids[:50], 1, 2, 3], max_tokens=4)
     monkeypatch.undo()

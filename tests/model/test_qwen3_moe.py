@@ -14,6 +14,7 @@ from torch import Tensor
 
 from qcoder.model.checkpoint import Checkpoint
 from qcoder.model.config import load_config
+from qcoder.model.decoder import Decoder
 from qcoder.model.kv_cache import Sequence
 from qcoder.model.local import LocalEngine
 from qcoder.model.qwen3_moe import Qwen3Moe
@@ -52,12 +53,12 @@ def oracle(folder: Any) -> Any:
     return model.eval()
 
 
-def open_model(folder: Any) -> Qwen3Moe:
+def open_model(folder: Any) -> Decoder:
     config = load_config(folder)
     return Qwen3Moe.load(Checkpoint.open(folder), config, torch.float32, config.max_context)
 
 
-def empty(model: Qwen3Moe, capacity: int) -> Sequence:
+def empty(model: Decoder, capacity: int) -> Sequence:
     return Sequence(model.cache_shape, capacity)
 
 
