@@ -21,7 +21,7 @@ from qcoder.model.engine import Engine
 from qcoder.model.manifest import verify_checksums
 from qcoder.model.mixture import FEATURES, GATE_FILE, SOURCES
 from qcoder.training import adaptation, tuning
-from qcoder.training.adapt import ProgressLine
+from qcoder.training.adapt import ProgressLine, as_text
 from qcoder.training.adaptation import Plan, WorkspaceError, adapt, excerpts
 from qcoder.training.candidate import write_weights
 from qcoder.training.export import checksums, hub_config
@@ -104,12 +104,16 @@ def test_a_better_model_is_installed_for_its_workspace(workspace: Path, base: Pa
     assert json.loads(manifest)["adapted"]["tokens_seen"] == outcome.facts["tokens_seen"] > 0
     assert "module_" not in manifest
     assert "do not share" in (folder / "PRIVATE.md").read_text()
+    assert f"installed as {outcome.name}" in as_text(outcome)
+    page = (Path(__file__).parents[2] / "docs" / "commands.md").read_text("utf-8")
+    assert [key for key in outcome.as_json() if f"`{key}`" not in page] == []
 
 
 def test_a_run_without_time_for_a_step_says_so(workspace: Path, base: Path) -> None:
     outcome = adapt(Plan(workspace, minutes=1e-6), ProgressLine())
     assert not outcome.installed
     assert "give more with --minutes" in outcome.reason
+    assert f"not installed: {outcome.reason}" in as_text(outcome)
     assert adapted.model_for(workspace) == "default"
     assert list((registry.models_folder().parent / "staging").iterdir()) == []
 
