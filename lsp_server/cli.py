@@ -27,7 +27,7 @@ COMMANDS = {
     "docstring": "qcoder.lsp_server.cli_review:docstring",
     "train": "qcoder.lsp_server.cli_train:train",
     "demo": "qcoder.lsp_server.demo:demo",
-    "bench": "qcoder.lsp_server.cli_model:bench",
+    "bench": "qcoder.lsp_server.cli_bench:bench",
 }
 """Command -> function that takes the parsed arguments and returns the exit code."""
 
@@ -78,10 +78,7 @@ def build_parser() -> argparse.ArgumentParser:
     mode.add_argument("--check", action="store_true")
     _format(docstring)
 
-    model = commands.add_parser("model", help="list and check models")
-    model.add_argument("action", choices=("list", "info", "check"))
-    model.add_argument("name", nargs="?", default="default")
-    _format(model)
+    _model(commands.add_parser("model", help="list, check and import models"))
 
     train = commands.add_parser("train", help="train the default model on your own code, here")
     train.add_argument("--workspace", type=Path, required=True, metavar="DIR")
@@ -104,6 +101,26 @@ def build_parser() -> argparse.ArgumentParser:
     demo = commands.add_parser("demo", help="drive a real server through completion and review")
     demo.add_argument("--workspace", type=Path)
     return parser
+
+
+def _model(parser: argparse.ArgumentParser) -> None:
+    actions = parser.add_subparsers(dest="action", required=True)
+    _format(actions.add_parser("list", help="which models there are"))
+    for action, what in (("info", "what a model is"), ("check", "whether its files are whole")):
+        one = actions.add_parser(action, help=what)
+        one.add_argument("name", nargs="?", default="default", help="a name or a folder")
+        _format(one)
+    take = actions.add_parser("import", help="quantize a checkpoint into your folder of models")
+    take.add_argument("source", metavar="SRC", help="a Hugging Face folder or a GGUF file")
+    take.add_argument("--name", required=True, help="what to call it")
+    take.add_argument("--quantize", choices=("int4", "int8", "none"), default="int4")
+    take.add_argument(
+        "--group", type=int, choices=(32, 128), default=32, help="int4 columns a scale; default 32"
+    )
+    take.add_argument(
+        "--head", choices=("int8", "int4", "none"), default="int8", help="the output matrix"
+    )
+    _format(take)
 
 
 def _cursor(parser: argparse.ArgumentParser) -> None:

@@ -1,50 +1,42 @@
-"""`qcoder model` and `qcoder bench`."""
+"""`qcoder model`: list, describe, check and import models. None of them loads one."""
 
 from __future__ import annotations
 
 import argparse
 import json
-import statistics
-import time
+import re
+import sys
 from collections.abc import Callable
+from contextlib import contextmanager
 from dataclasses import asdict
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from qcoder.context.index import Index
-from qcoder.lsp_server.cli_engine import load_engine
+from tqdm import tqdm
+
 from qcoder.lsp_server.headless import InputError
 from qcoder.model.adapted import adapted_models
-from qcoder.model.bench_report import report
-from qcoder.model.engine import Engine
-from qcoder.model.registry import DEFAULT_NAME, model_names, models_folder
-from qcoder.model.request import GenerationRequest, Prompt
+from qcoder.model.errors import ModelError
+from qcoder.model.registry import DEFAULT_NAME, find_model, model_names, models_folder
 
-ROUNDS = 7
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from qcoder.model.engine import ModelInfo
+    from qcoder.model.memory import Need
+
+NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,99}")
 
 
 def model(args: argparse.Namespace) -> int:
-    """List, describe or check models."""
-    if args.action == "list":
-        return listed(args.format)
-    engine = load_engine(args.name)
-    info = asdict(engine.info)
-    if args.action == "check":
-        from qcoder.model.manifest import verify_checksums
-
-        wrong = verify_checksums(Path(engine.info.path))
-        if wrong:
-            raise InputError(f"{engine.info.path}: checksum differs: {', '.join(wrong)}")
-    if args.format == "json":
-        print(json.dumps(info))
-        return 0
-    for key, value in info.items():
-        if key != "manifest":
-            print(f"{key:18} {value}")
-    return 0
+    """Run one action; raises `InputError` with what is wrong, where, and what to do."""
+    try:
+        return ACTIONS[args.action](args)
+    except ModelError as error:
+        raise InputError(str(error)) from None
 
 
-def listed(form: str) -> int:
+def listed(args: argparse.Namespace) -> int:
     """Every model by name; one that was trained on a workspace says which, and whether it counts."""
     adapted = {row.name: row for row in adapted_models()}
     rows: list[dict[str, object]] = [{"name": DEFAULT_NAME, "path": "shipped"}]
@@ -54,7 +46,7 @@ def listed(form: str) -> int:
             known = adapted[name]
             row |= {"workspace": str(known.workspace), "current": known.current}
         rows.append(row)
-    if form == "json":
+    if args.format == "json":
         print(json.dumps(rows))
         return 0
     for row in rows:
@@ -66,117 +58,105 @@ def listed(form: str) -> int:
     return 0
 
 
-def bench(args: argparse.Namespace) -> int:
-    """Run one benchmark and print it."""
-    result = BENCHES[args.what](args.model)
-    if args.format == "json":
-        print(json.dumps(result))
-        return 0
-    for name, value in result["figures"].items():
-        print(f"{name:32} {value}")
-    for target in result["targets"]:
-        mark = "holds" if target["holds"] else "MISSED"
-        print(f"{mark}: {target['figure']} {target['op']} {target['target']}")
+def described(args: argparse.Namespace) -> int:
+    """What a model is and how much memory it needs."""
+    info, need = _examine(args.name)
+    _print_info(info, need, args.format)
     return 0
 
 
-def _ids(count: int, vocab: int, seed: int) -> tuple[int, ...]:
-    """Pseudo-random token ids beyond the special ones."""
-    return tuple(64 + (i * 7919 + seed * 104_729) % (vocab - 64) for i in range(count))
+def checked(args: argparse.Namespace) -> int:
+    """`described`, after every tensor was found and every file compared with its checksum."""
+    from qcoder.model.manifest import verify_checksums
+
+    info, need = _examine(args.name)
+    if wrong := verify_checksums(Path(info.path)):
+        raise InputError(
+            f"{info.path}: checksum differs: {', '.join(wrong)}; import or install it again"
+        )
+    _print_info(info, need, args.format)
+    return 0
 
 
-def _run(engine: Engine, ids: tuple[int, ...], tokens: int) -> None:
-    list(engine.generate(GenerationRequest(Prompt(ids), max_tokens=tokens, mixture=False)))
+def imported(args: argparse.Namespace) -> int:
+    """Write a checkpoint or a GGUF file, quantized, into the folder of models."""
+    # Imports torch: only when a model is wanted.
+    from qcoder.model.import_plan import Options
+    from qcoder.model.importer import import_model
+
+    source, name = Path(args.source).expanduser(), str(args.name)
+    if not NAME.fullmatch(name) or name == DEFAULT_NAME:
+        raise InputError(
+            f"--name {name!r}: use letters, digits, '.', '_' and '-', and not {DEFAULT_NAME!r}"
+        )
+    options = Options(args.quantize, args.group, args.head)
+    target = models_folder() / name
+    try:
+        with _progress() as progress:
+            done = import_model(source, target, options, progress)
+    except KeyboardInterrupt:
+        print("interrupted; the same command goes on from here", file=sys.stderr)
+        raise
+    if done.resumed_files:
+        print(f"{done.resumed_files} files were there from an earlier import", file=sys.stderr)
+    info, need = _examine(name)
+    _print_info(info, need, args.format)
+    return 0
 
 
-def _decode(name: str) -> dict[str, Any]:
-    engine = load_engine(name)
-    rates = []
-    for seed in range(ROUNDS):
-        ids = _ids(200, engine.tokenizer.vocab_size, seed)
-        _run(engine, ids, 32)
-        last = engine.stats().last
-        if last.generated_tokens > 1:
-            rates.append(1000 * last.generated_tokens / last.decode_ms)
-    return report({"decode_tokens_per_s": round(statistics.median(rates), 1)})
-
-
-def _prefill(name: str) -> dict[str, Any]:
-    engine = load_engine(name)
-    figures = {}
-    for length in (64, 256, 512):
-        rates = []
-        for seed in range(ROUNDS):
-            _run(engine, _ids(length, engine.tokenizer.vocab_size, seed + length), 1)
-            rates.append(1000 * length / engine.stats().last.prefill_ms)
-        figures[f"prefill_{length}_tokens_per_s"] = round(statistics.median(rates), 1)
-    return report(figures)
-
-
-def _reuse(name: str) -> dict[str, Any]:
-    engine = load_engine(name)
-    cold, warm, reused = [], [], 0
-    for seed in range(ROUNDS):
-        ids = _ids(500, engine.tokenizer.vocab_size, seed)
-        _run(engine, ids, 1)
-        cold.append(engine.stats().last.prefill_ms)
-        _run(engine, (*ids, 70, 71, 72), 1)
-        warm.append(engine.stats().last.prefill_ms)
-        reused = engine.stats().last.reused_tokens
-    return report(
-        {
-            "cold_prefill_ms": round(statistics.median(cold), 2),
-            "appended_prefill_ms": round(statistics.median(warm), 2),
-            "reused_tokens": reused,
-        }
-    )
-
-
-def _index(_: str) -> dict[str, Any]:
-    from qcoder.lsp_server.bench_index import run
-
-    return run()
-
-
-def _context(_: str) -> dict[str, Any]:
-    from qcoder.context.pack import pack
-    from qcoder.lsp_server.headless import snapshot_of_file
-    from qcoder.lsp_server.settings import Settings
-
-    root = Path(__file__).resolve().parents[1]
-    index = Index.open(root)
-    index.refresh()
-    snapshot = snapshot_of_file(Path(__file__), root, Settings(), index)
-    figures = {}
-    for budget in (512, 2048, 8192, 32_768):
-        times = []
-        for line in range(20, 20 + 5 * ROUNDS, 5):
-            began = time.perf_counter()
-            pack(
-                index,
-                snapshot.document,
-                snapshot.path,
-                line,
-                0,
-                budget,
-                lambda text: len(text) // 4,
-            )
-            times.append(1000 * (time.perf_counter() - began))
-        figures[f"pack_{budget}_ms"] = round(statistics.median(times), 2)
-    return report(figures, notes=["tokens are counted as a quarter of the characters"])
-
-
-def _lsp(name: str) -> dict[str, Any]:
-    from qcoder.lsp_server.bench_lsp import run
-
-    return run(name)
-
-
-BENCHES: dict[str, Callable[[str], dict[str, Any]]] = {
-    "decode": _decode,
-    "prefill": _prefill,
-    "reuse": _reuse,
-    "index": _index,
-    "context": _context,
-    "lsp": _lsp,
+ACTIONS: dict[str, Callable[[argparse.Namespace], int]] = {
+    "list": listed,
+    "info": described,
+    "check": checked,
+    "import": imported,
 }
+
+
+def _examine(name: str) -> tuple[ModelInfo, Need]:
+    """A model from its headers and its manifest."""
+    # Imports torch: not for `list`.
+    from qcoder.model.config import load_config
+    from qcoder.model.local import DEFAULT_MAX_CONTEXT, default_dtype, describe
+    from qcoder.model.manifest import read_manifest
+    from qcoder.model.memory import estimate
+
+    folder = find_model(name)
+    config, manifest = load_config(folder), read_manifest(folder)
+    limit = min(DEFAULT_MAX_CONTEXT, config.max_context)
+    need = estimate(folder, config, default_dtype(config.parameters), limit)
+    return describe(folder, config, manifest, limit), need
+
+
+def _print_info(info: ModelInfo, need: Need, form: str) -> None:
+    from qcoder.model.memory import available_bytes, gigabytes
+
+    free = available_bytes()
+    data: dict[str, Any] = asdict(info)
+    data |= {"weight_bytes": need.weights_bytes, "needs_bytes": need.total_bytes}
+    data["available_bytes"] = free
+    if form == "json":
+        print(json.dumps(data))
+        return
+    data = {key: value for key, value in data.items() if not key.endswith("_bytes")}
+    data["memory"] = f"needs {gigabytes(need.total_bytes)} GB, {gigabytes(free)} free"
+    for key, value in data.items():
+        if key != "manifest":
+            print(f"{key:18} {value}")
+
+
+@contextmanager
+def _progress() -> Iterator[Callable[[str, int, int], None]]:
+    """A bar on a terminal, one for each thing that is done."""
+    bars: list[tqdm[Any]] = []
+
+    def advance(what: str, size_bytes: int, total_bytes: int) -> None:
+        if not bars or bars[-1].desc != f"{what}: ":
+            bars.append(tqdm(total=total_bytes, desc=what, unit="B", unit_scale=True, disable=None))
+            bars[-1].desc = f"{what}: "
+        bars[-1].update(size_bytes)
+
+    try:
+        yield advance
+    finally:
+        for bar in bars:
+            bar.close()

@@ -53,9 +53,7 @@ def verify(folder: Path, cache_dir: Path | None = None) -> dict[str, Any]:
     if not manifest:
         return manifest
     files = _files(folder / MANIFEST, manifest)
-    cache = (cache_dir or Path(user_cache_dir("qcoder", appauthor=False))) / "verified"
-    record = cache / (hashlib.sha256(str(folder.resolve()).encode()).hexdigest()[:32] + ".json")
-    stamps = {name: _stamp(folder / name, facts) for name, facts in files.items()}
+    record, stamps = _record(folder, cache_dir), _stamps(folder, files)
     known = _remembered(record)
     for name, facts in files.items():
         if known.get(name) == stamps[name]:
@@ -69,6 +67,12 @@ def verify(folder: Path, cache_dir: Path | None = None) -> dict[str, Any]:
     if known != stamps:
         _remember(record, stamps)
     return manifest
+
+
+def mark_verified(folder: Path, cache_dir: Path | None = None) -> None:
+    """Remember all files as verified: for whoever wrote them and took the checksums on the way."""
+    files = _files(folder / MANIFEST, read_manifest(folder))
+    _remember(_record(folder, cache_dir), _stamps(folder, files))
 
 
 def verify_checksums(folder: Path) -> list[str]:
@@ -98,6 +102,16 @@ def _files(path: Path, manifest: dict[str, Any]) -> dict[str, dict[str, Any]]:
     if not good:
         raise CheckpointError(f"{path}: its list of files is damaged; {AGAIN}")
     return dict(files or {})
+
+
+def _record(folder: Path, cache_dir: Path | None) -> Path:
+    """Where it is remembered what was verified in `folder`."""
+    cache = (cache_dir or Path(user_cache_dir("qcoder", appauthor=False))) / "verified"
+    return cache / (hashlib.sha256(str(folder.resolve()).encode()).hexdigest()[:32] + ".json")
+
+
+def _stamps(folder: Path, files: dict[str, dict[str, Any]]) -> dict[str, Any]:
+    return {name: _stamp(folder / name, facts) for name, facts in files.items()}
 
 
 def _stamp(path: Path, facts: dict[str, Any]) -> list[Any]:

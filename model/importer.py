@@ -1,0 +1,338 @@
+"""Imports a checkpoint: reads it once, writes it quantized under a name of the user's.
+
+Matrices are read, rounded and written a few rows at a time, so memory does not grow with the model.
+Everything goes into a hidden folder beside the target, which is renamed when all of it is on disk: a
+model is there completely or not at all. What an interruption leaves in the hidden folder is used by
+the next import of the same source with the same options; an error leaves nothing.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import shutil
+from collections.abc import Callable, Iterator
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from qcoder.model.checkpoint import INDEX, Checkpoint, shard_paths
+from qcoder.model.config import load_config, read_json
+from qcoder.model.errors import CheckpointError
+from qcoder.model.import_plan import Item, Options, plan
+from qcoder.model.manifest import MANIFEST, mark_verified, read_manifest, sha256
+from qcoder.model.matrix import Floats, Matrix
+from qcoder.model.quant import quantize_int4, quantize_int8
+from qcoder.model.shard_writer import Written, write_shard
+from qcoder.model.source_checksums import verify_source
+from qcoder.model.tokenizer import Tokenizer
+
+JOURNAL = "import.json"
+SLICE_WEIGHTS = 1 << 23
+"""Weights that are rounded at a time: 32 MB as float32."""
+
+REMAP_BYTES = 256 << 20
+"""Read so much, then map the source anew: pages that were read count as memory while mapped."""
+
+EXTRA_FILES = (
+    "generation_config.json",
+    "tokenizer_config.json",
+    "special_tokens_map.json",
+    "chat_template.jinja",
+    "vocab.json",
+    "merges.txt",
+)
+"""Copied beside tokenizer.json where they exist."""
+
+Progress = Callable[[str, int, int], None]
+"""(what is being done, bytes done since the last call, bytes of all)."""
+
+
+@dataclass(frozen=True, slots=True)
+class Imported:
+    """A finished import."""
+
+    folder: Path
+    size_bytes: int
+    resumed_files: int
+
+
+def import_model(
+    source: Path, target: Path, options: Options, progress: Progress = lambda *_: None
+) -> Imported:
+    """Write the model of folder `source` to the new folder `target`.
+
+    Raises `CheckpointError` for anything wrong with either; then nothing is left behind.
+    """
+    if target.exists():
+        raise CheckpointError(f"{target}: exists already; choose another name or delete it first")
+    staging = target.with_name(f".{target.name}.importing")
+    try:
+        result = _import(source, target, staging, options, progress)
+    except CheckpointError:
+        shutil.rmtree(staging, ignore_errors=True)
+        raise
+    except OSError as error:
+        shutil.rmtree(staging, ignore_errors=True)
+        raise CheckpointError(f"{error.filename or staging}: {error.strerror or error}") from None
+    return result
+
+
+def _import(
+    source: Path, target: Path, staging: Path, options: Options, progress: Progress
+) -> Imported:
+    config = load_config(source)
+    tokenizer = Tokenizer.load(source)
+    if tokenizer.vocab_size > config.vocab_size:
+        raise CheckpointError(
+            f"{source}: tokenizer.json has {tokenizer.vocab_size} ids, the model "
+            f"{config.vocab_size}; they do not belong together, download both again"
+        )
+    with Checkpoint.open(source, headers_only=True) as checkpoint:
+        files = plan(checkpoint, config, options)
+    total = sum(item.size_bytes for items in files for item in items)
+    if options.quantize == "none":
+        total = sum(path.stat().st_size for path in shard_paths(source))
+    elif config.quantization == "qcoder-int4":
+        raise CheckpointError(f"{source}: is int4 of qcoder already; import what it was made of")
+    _check_space(target, total)
+    verify_source(source, shard_paths(source), progress)
+    journal = _Journal.begin(staging, {"source": _identity(source), "options": asdict(options)})
+    resumed = len(journal.done)
+    if options.quantize == "none":
+        _copy_shards(source, staging, journal, total, progress)
+    else:
+        _write_shards(source, staging, files, journal, total, progress)
+    _write_rest(source, staging, files, options, journal)
+    (staging / JOURNAL).unlink()
+    staging.replace(target)
+    _sync_folder(target.parent)
+    mark_verified(target)
+    size_bytes = sum(path.stat().st_size for path in target.iterdir())
+    return Imported(target, size_bytes, resumed)
+
+
+class _Journal:
+    """Which files are complete, on disk before the next begins."""
+
+    def __init__(self, path: Path, facts: dict[str, Any], done: dict[str, Written]) -> None:
+        self._path, self._facts, self.done = path, facts, done
+
+    @staticmethod
+    def begin(staging: Path, facts: dict[str, Any]) -> _Journal:
+        """Go on where an equal import stopped, or begin with an empty folder."""
+        path = staging / JOURNAL
+        try:
+            known = json.loads(path.read_text(encoding="utf-8"))
+            done = {name: Written(**one) for name, one in known["done"].items()}
+            equal = known["facts"] == facts and all(
+                (staging / one.name).stat().st_size == one.size_bytes for one in done.values()
+            )
+        except (OSError, ValueError, KeyError, TypeError):
+            equal, done = False, {}
+        if not equal:
+            done = {}
+            shutil.rmtree(staging, ignore_errors=True)
+            staging.mkdir(parents=True)
+        for partial in staging.glob("*.part"):
+            partial.unlink()
+        return _Journal(path, facts, done)
+
+    def add(self, written: Written) -> None:
+        """Remember a complete file."""
+        self.done[written.name] = written
+        data = {"facts": self._facts, "done": {n: asdict(w) for n, w in self.done.items()}}
+        temporary = self._path.with_suffix(".tmp")
+        temporary.write_text(json.dumps(data), encoding="utf-8")
+        temporary.replace(self._path)
+
+
+class _Source:
+    """The checkpoint, mapped anew every now and then."""
+
+    def __init__(self, folder: Path) -> None:
+        self._folder, self._read_bytes = folder, 0
+        self._checkpoint = Checkpoint.open(folder)
+
+    def matrix(self, name: str, shape: tuple[int, ...]) -> Matrix:
+        """A matrix in whatever way the source holds it."""
+        rows, columns = shape
+        self._count(4 * rows * columns)
+        found = self._checkpoint.matrix(name.removesuffix(".weight"), rows, columns)
+        return Floats(self._checkpoint.raw(name, shape)) if found is None else found
+
+    def tensor(self, name: str, shape: tuple[int, ...], dtype: torch.dtype) -> Tensor:
+        """A tensor that is kept."""
+        self._count(dtype.itemsize)
+        return self._checkpoint.float_tensor(name, shape, dtype)
+
+    def close(self) -> None:
+        """Unmap the files."""
+        self._checkpoint.close()
+
+    def _count(self, size_bytes: int) -> None:
+        self._read_bytes += size_bytes
+        if self._read_bytes > REMAP_BYTES:
+            self._checkpoint.close()
+            self._checkpoint, self._read_bytes = Checkpoint.open(self._folder), size_bytes
+
+
+def _write_shards(
+    source: Path,
+    staging: Path,
+    files: list[list[Item]],
+    journal: _Journal,
+    total: int,
+    progress: Progress,
+) -> None:
+    reader = _Source(source)
+    try:
+        for index, items in enumerate(files):
+            name = shard_name(index, len(files))
+            if name in journal.done:
+                progress("quantizing", sum(item.size_bytes for item in items), total)
+                continue
+            entries = [entry for item in items for entry in item.entries]
+            content = (piece for item in items for piece in _content(reader, item))
+            journal.add(
+                write_shard(
+                    staging / name, entries, content, lambda n: progress("quantizing", n, total)
+                )
+            )
+    finally:
+        reader.close()
+
+
+def shard_name(index: int, count: int) -> str:
+    """The hub's name of a weight file; one file is numbered too."""
+    return f"model-{index + 1:05d}-of-{count:05d}.safetensors"
+
+
+def _content(reader: _Source, item: Item) -> Iterator[Tensor]:
+    """What an item's entries hold, in order and in pieces."""
+    if item.held == "none" and len(item.source_shape) != 2:
+        yield reader.tensor(item.sources[0], item.source_shape, item.dtype)
+        return
+    scales = []
+    for name in item.sources:
+        matrix = reader.matrix(name, item.source_shape)
+        step = max(1, SLICE_WEIGHTS // item.source_shape[1])
+        for start in range(0, matrix.out_size, step):
+            rows = matrix.floats(start, min(start + step, matrix.out_size))
+            if not bool(torch.isfinite(rows).all()):
+                raise CheckpointError(
+                    f"tensor {name!r} holds values that are not finite; download it again"
+                )
+            if item.held == "none":
+                yield rows.to(item.dtype)
+                continue
+            rounded = (
+                quantize_int4(rows, item.group) if item.held == "int4" else quantize_int8(rows)
+            )
+            scales.append(rounded[1])
+            yield rounded[0]
+    yield from scales
+
+
+def _copy_shards(
+    source: Path, staging: Path, journal: _Journal, total: int, progress: Progress
+) -> None:
+    """The weight files as they are."""
+    for path in shard_paths(source):
+        if path.name in journal.done:
+            progress("copying", path.stat().st_size, total)
+            continue
+        digest, size_bytes = hashlib.sha256(), 0
+        partial = staging / f"{path.name}.part"
+        with path.open("rb") as old, partial.open("wb") as new:
+            while block := old.read(1 << 22):
+                new.write(block)
+                digest.update(block)
+                size_bytes += len(block)
+                progress("copying", len(block), total)
+            new.flush()
+            os.fsync(new.fileno())
+        partial.replace(staging / path.name)
+        journal.add(Written(path.name, digest.hexdigest(), size_bytes))
+
+
+def _write_rest(
+    source: Path, staging: Path, files: list[list[Item]], options: Options, journal: _Journal
+) -> None:
+    """Everything but the weights; the manifest last, since it has the checksums."""
+    config = read_json(source / "config.json", f"{source}: no config.json")
+    if options.quantize == "none":
+        index = source / INDEX
+        if index.exists():
+            shutil.copyfile(index, staging / INDEX)
+    else:
+        config.pop("compression_config", None)
+        config["quantization_config"] = {
+            "quant_method": f"qcoder-{options.quantize}",
+            "group_size": options.group,
+            "head": options.head,
+        }
+        weight_map = {
+            entry.name: shard_name(number, len(files))
+            for number, items in enumerate(files)
+            for item in items
+            for entry in item.entries
+        }
+        _write_json(staging / INDEX, {"metadata": {}, "weight_map": weight_map})
+    _write_json(staging / "config.json", config)
+    for name in ("tokenizer.json", *EXTRA_FILES):
+        if (source / name).is_file():
+            shutil.copyfile(source / name, staging / name)
+    known = {name: one.sha256 for name, one in journal.done.items()}
+    checksums = {
+        path.name: {
+            "sha256": known.get(path.name) or sha256(path),
+            "bytes": path.stat().st_size,
+        }
+        for path in sorted(staging.iterdir())
+        if path.name not in (JOURNAL, MANIFEST)
+    }
+    facts = {**read_manifest(source), "source": source.name, "import": asdict(options)}
+    facts["name"] = staging.name.removeprefix(".").removesuffix(".importing")
+    _write_json(staging / MANIFEST, {**facts, "files": checksums})
+    _sync_folder(staging)
+
+
+def _write_json(path: Path, data: dict[str, Any]) -> None:
+    with path.open("w", encoding="utf-8") as file:
+        json.dump(data, file, indent=1)
+        file.write("\n")
+        file.flush()
+        os.fsync(file.fileno())
+
+
+def _identity(source: Path) -> dict[str, list[int]]:
+    """What tells a source from another, or from itself after a change."""
+    paths = [source / "config.json", source / "tokenizer.json", *shard_paths(source)]
+    stats = {str(path.resolve()): path.stat() for path in paths}
+    return {name: [stat.st_size, stat.st_mtime_ns] for name, stat in stats.items()}
+
+
+def _check_space(target: Path, size_bytes: int) -> None:
+    target.parent.mkdir(parents=True, exist_ok=True)
+    free = shutil.disk_usage(target.parent).free
+    if size_bytes > free:
+        raise CheckpointError(
+            f"{target.parent}: needs {size_bytes / 1e9:.1f} GB of disk, {free / 1e9:.1f} free; "
+            "make room or import with a smaller --quantize"
+        )
+
+
+def _sync_folder(folder: Path) -> None:
+    """Make renames durable where folders can be synced (not on Windows)."""
+    if not hasattr(os, "O_DIRECTORY"):
+        return
+    descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
