@@ -23,7 +23,7 @@ from torch import Tensor
 
 from qcoder.kernels.attention import causal_mask
 from qcoder.kernels.rms_norm import rms_norm
-from qcoder.kernels.rotary import RotaryTable
+from qcoder.kernels.rotary import Rotary, RotaryTable
 from qcoder.model.checkpoint import Checkpoint
 from qcoder.model.config import ModelConfig
 from qcoder.model.kv_cache import CacheShape, Sequence, StateShape
@@ -114,7 +114,9 @@ class Decoder:
         self.config, self.embedding, self.layers = config, embedding, layers
         self.norm, self.head = norm, head
         self.cache_shape = cache_shape(config, max_context, embedding.dtype)
-        self.rotary = RotaryTable(config.rotary_dim, config.rope_theta, config.yarn, max_context)
+        self.rotary: Rotary = RotaryTable(
+            config.rotary_dim, config.rope_theta, config.yarn, max_context
+        )
 
     @property
     def weight_bytes(self) -> int:
