@@ -28,6 +28,7 @@ from qcoder.training import corpus_filters, heldout
 from qcoder.training.corpus_sources import (
     LANGUAGES,
     SUFFIX_LANGUAGE,
+    ManifestError,
     Package,
     Refusal,
     packages,
@@ -220,9 +221,17 @@ def main() -> None:
         refusals.append(refusal)
         print(f"skipped {refusal.name}: {refusal.reason}", file=sys.stderr)
 
-    entries, _ = read_manifest()
-    found = packages(entries, args.packages, refuse)
-    report = summary(*build(found, _held_out_texts(args.held_out), args.output), refusals)
+    try:
+        entries, _ = read_manifest()
+        found = packages(entries, args.packages, refuse)
+        every_taken, dropped = build(found, _held_out_texts(args.held_out), args.output)
+    except (ManifestError, heldout.HeldOutError) as error:
+        raise SystemExit(str(error)) from None
+    if not every_taken:
+        raise SystemExit(
+            f"{args.packages} holds no package of the manifest; fill it with qcoder.training.corpus_fetch"
+        )
+    report = summary(every_taken, dropped, refusals)
     (args.output / "report.json").write_text(json.dumps(report, indent=1) + "\n")
     del report["refused_packages"]
     print(json.dumps(report))

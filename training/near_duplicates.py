@@ -16,6 +16,7 @@ vector operations and no loop: sum(v[i..j] * R^i..) times R^-i, for odd R.
 from __future__ import annotations
 
 from collections.abc import Iterable
+from functools import cache
 
 import numpy as np
 from numpy.typing import NDArray
@@ -117,9 +118,9 @@ def _hash_runs(values: Hashes, starts: NDArray[np.int64], ends: NDArray[np.int64
     """Hash of `values[start:end]` for every pair; equal runs are equal wherever they stand."""
     if not len(starts):
         return np.empty(0, np.uint64)
-    powers, inverses = _powers(len(values))
+    powers, inverses = _powers(len(values).bit_length())
     sums = np.zeros(len(values) + 1, dtype=np.uint64)
-    np.cumsum(values * powers, out=sums[1:])
+    np.cumsum(values * powers[: len(values)], out=sums[1:])
     hashes = (sums[ends] - sums[starts]) * inverses[starts]
     # The product alone leaves low bits that depend on few input bits.
     hashes ^= hashes >> np.uint64(33)
@@ -127,21 +128,15 @@ def _hash_runs(values: Hashes, starts: NDArray[np.int64], ends: NDArray[np.int64
     return hashes ^ (hashes >> np.uint64(29))
 
 
-_POWERS: list[tuple[Hashes, Hashes]] = []
-
-
-def _powers(length: int) -> tuple[Hashes, Hashes]:
-    """R^0, R^1, ... modulo 2^64 and their inverses, at least `length` of each."""
-    if not _POWERS or len(_POWERS[-1][0]) < length:
-        size = max(length, 1 << 19)
-        tables = []
-        for base in (_BASE, pow(_BASE, -1, 1 << 64)):
-            table = np.full(size, base, dtype=np.uint64)
-            table[0] = 1
-            tables.append(np.cumprod(table))
-        _POWERS[:] = [(tables[0], tables[1])]
-    powers, inverses = _POWERS[-1]
-    return powers[:length], inverses[:length]
+@cache
+def _powers(bits: int) -> tuple[Hashes, Hashes]:
+    """R^0, R^1, ... modulo 2^64 and their inverses, 2^`bits` of each."""
+    tables = []
+    for base in (_BASE, pow(_BASE, -1, 1 << 64)):
+        table = np.full(1 << bits, base, dtype=np.uint64)
+        table[0] = 1
+        tables.append(np.cumprod(table))
+    return tables[0], tables[1]
 
 
 def _permutations() -> tuple[NDArray[np.uint32], NDArray[np.uint32]]:

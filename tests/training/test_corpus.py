@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from qcoder.training import corpus, heldout
+from qcoder.training import corpus, corpus_sources, heldout
 from qcoder.training.corpus import HELD_OUT, KnownTexts, build, neighbourhood, summary
 from qcoder.training.corpus_sources import LANGUAGES, Package, Refusal, read_manifest
 
@@ -127,6 +127,18 @@ def test_large_package_is_split_into_neighbourhoods(
     monkeypatch.setattr(corpus, "LARGE_PACKAGE_FILES", 1)
     assert neighbourhood(walk, "lib/net/http/a.py") == "walk/lib/net"
     assert neighbourhood(walk, "setup.py") == "walk"
+
+
+def test_folder_without_packages_is_told_apart_from_an_empty_corpus(
+    tmp_path: Path, output: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = tmp_path / "packages.toml"
+    path.write_text("[go.deb]\nwalk = '1'\n")
+    monkeypatch.setattr(corpus_sources.read_manifest, "__defaults__", (path,))
+    arguments = ["corpus", "--packages", str(tmp_path), "--held-out", str(output)]
+    monkeypatch.setattr("sys.argv", [*arguments, "--output", str(output)])
+    with pytest.raises(SystemExit, match="holds no package of the manifest"):
+        corpus.main()
 
 
 def test_packages_of_the_evaluation_are_excluded_by_name() -> None:
