@@ -44,7 +44,7 @@ class CompletionSettings:
     budget_tokens: int = _number(0, 0, 4_000_000, "lower")
     debounce_ms: int = _number(60, 0, 5000, "raise")
     min_chars: int = _number(2, 0, 100, "raise")
-    min_confidence: float = _number(0.25, 0.0, 1.0, "raise")
+    min_confidence: float = _number(0.35, 0.0, 1.0, "raise")
 
 
 @dataclass(frozen=True, slots=True)
