@@ -10,7 +10,7 @@ from collections.abc import Callable
 from contextlib import contextmanager
 from dataclasses import asdict
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
 from tqdm import tqdm
 
@@ -81,6 +81,7 @@ def checked(args: argparse.Namespace) -> int:
 def imported(args: argparse.Namespace) -> int:
     """Write a checkpoint or a GGUF file, quantized, into the folder of models."""
     # Imports torch: only when a model is wanted.
+    from qcoder.model.gguf_import import import_gguf
     from qcoder.model.import_plan import Options
     from qcoder.model.importer import import_model
 
@@ -89,11 +90,12 @@ def imported(args: argparse.Namespace) -> int:
         raise InputError(
             f"--name {name!r}: use letters, digits, '.', '_' and '-', and not {DEFAULT_NAME!r}"
         )
-    options = Options(args.quantize, args.group, args.head)
+    options = Options(args.quantize or default_quantization(source), args.group, args.head)
     target = models_folder() / name
     try:
         with _progress() as progress:
-            done = import_model(source, target, options, progress)
+            take = import_gguf if source.is_file() else import_model
+            done = take(source, target, options, progress)
     except KeyboardInterrupt:
         print("interrupted; the same command goes on from here", file=sys.stderr)
         raise
@@ -102,6 +104,15 @@ def imported(args: argparse.Namespace) -> int:
     info, need = _examine(name)
     _print_info(info, need, args.format)
     return 0
+
+
+def default_quantization(source: Path) -> Literal["int4", "none"]:
+    """int4, except for what has so few bits already that rounding it again would only lose."""
+    from qcoder.model.config import load_config
+
+    if source.is_file():
+        return "none"
+    return "int4" if load_config(source).quantization in ("none", "fp8") else "none"
 
 
 ACTIONS: dict[str, Callable[[argparse.Namespace], int]] = {

@@ -2,6 +2,9 @@
 
     kind   columns  bytes  layout of a block, from its first byte on
     Q4_0        32     18  d f16, 16 x (value j low, value j + 16 high);  w = d * (q - 8)
+    Q4_1        32     20  d f16, m f16, then as Q4_0;  w = d * q + m
+    Q5_0        32     22  d f16, 4 bytes of fifth bits, then as Q4_0;  w = d * (q - 16)
+    Q5_1        32     24  d f16, m f16, 4 bytes of fifth bits, then as Q4_0;  w = d * q + m
     Q8_0        32     34  d f16, 32 x int8;  w = d * q
     Q4_K       256    144  d f16, dmin f16, 12 bytes of 8 scales and 8 minima of 6 bits, 128 bytes;
                            w = d * scale * q - dmin * minimum, for 32 columns each
@@ -86,6 +89,24 @@ def _q4_0(data: Tensor) -> Tensor:
     return _half(data, 0) * (_halves(data[:, 2:]).float() - 8)
 
 
+def _q4_1(data: Tensor) -> Tensor:
+    return _half(data, 0) * _halves(data[:, 4:]).float() + _half(data, 2)
+
+
+def _five_bits(low: Tensor, fifth: Tensor) -> Tensor:
+    """Values 0 to 31 [blocks, 32] of 16 bytes of halves and 4 bytes of bits, lowest first."""
+    places = torch.arange(8, dtype=torch.uint8)
+    return _halves(low) | (((fifth.unsqueeze(-1) >> places) & 1).flatten(1) << 4)
+
+
+def _q5_0(data: Tensor) -> Tensor:
+    return _half(data, 0) * (_five_bits(data[:, 6:], data[:, 2:6]).float() - 16)
+
+
+def _q5_1(data: Tensor) -> Tensor:
+    return _half(data, 0) * _five_bits(data[:, 8:], data[:, 4:8]).float() + _half(data, 2)
+
+
 def _q8_0(data: Tensor) -> Tensor:
     return _half(data, 0) * data[:, 2:].contiguous().view(torch.int8).float()
 
@@ -132,6 +153,9 @@ def _q6_k(data: Tensor) -> Tensor:
 
 KINDS: dict[str, tuple[int, int, Callable[[Tensor], Tensor]]] = {
     "Q4_0": (32, 18, _q4_0),
+    "Q4_1": (32, 20, _q4_1),
+    "Q5_0": (32, 22, _q5_0),
+    "Q5_1": (32, 24, _q5_1),
     "Q8_0": (32, 34, _q8_0),
     "Q4_K": (256, 144, _q4_k),
     "Q5_K": (256, 176, _q5_k),

@@ -3,10 +3,10 @@
 What lies where was written into an index beside it when the file was imported (`gguf_import.py`), so
 that loading needs no parser and no copy:
 
-    {"tensors": {name: {"kind", "shape", "offset", "change"?, "sources"?}}}
+    {"tensors": {name: {"kind", "shape", "offset", "change"?, "stored"?, "stored_kind"?, "sources"?}}}
 
-Some architectures store a few tensors in another way than the hub; `change` undoes it. A matrix of
-two `sources` is put together again from their rows.
+Some architectures store a few tensors in another way than the hub (`stored`, `stored_kind`); `change`
+undoes it. A matrix of two `sources` is put together again from their rows.
 """
 
 from __future__ import annotations
@@ -71,7 +71,8 @@ class GgufFile:
         """Nothing to do: the views hold the mapping."""
 
     def _view(self, entry: dict[str, Any]) -> Tensor:
-        kind, shape, start = entry["kind"], entry["shape"], entry["offset"]
+        kind = entry.get("stored_kind", entry["kind"])
+        shape, start = entry.get("stored", entry["shape"]), entry["offset"]
         if kind in KINDS:
             shape, dtype = [*shape[:-1], row_bytes(kind, shape[-1])], torch.uint8
         else:

@@ -23,6 +23,7 @@ from torch import Tensor
 from qcoder.model.checkpoint import INDEX, Checkpoint, shard_paths
 from qcoder.model.config import load_config, read_json
 from qcoder.model.errors import CheckpointError
+from qcoder.model.formats import GGUF_INDEX
 from qcoder.model.import_plan import Item, Options, plan
 from qcoder.model.manifest import MANIFEST, mark_verified, read_manifest, sha256
 from qcoder.model.matrix import Floats, Matrix
@@ -45,6 +46,7 @@ EXTRA_FILES = (
     "chat_template.jinja",
     "vocab.json",
     "merges.txt",
+    GGUF_INDEX,
 )
 """Copied beside tokenizer.json where they exist."""
 
@@ -310,11 +312,11 @@ def _write_json(path: Path, data: dict[str, Any]) -> None:
         os.fsync(file.fileno())
 
 
-def _identity(source: Path) -> dict[str, list[int]]:
+def _identity(source: Path) -> dict[str, list[Any]]:
     """What tells a source from another, or from itself after a change."""
-    paths = [source / "config.json", source / "tokenizer.json", *shard_paths(source)]
-    stats = {str(path.resolve()): path.stat() for path in paths}
-    return {name: [stat.st_size, stat.st_mtime_ns] for name, stat in stats.items()}
+    small = {name: [sha256(source / name)] for name in ("config.json", "tokenizer.json")}
+    stats = {str(path.resolve()): path.stat() for path in shard_paths(source)}
+    return small | {name: [stat.st_size, stat.st_mtime_ns] for name, stat in stats.items()}
 
 
 def _check_space(target: Path, size_bytes: int) -> None:

@@ -23,7 +23,8 @@ def models(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 def test_an_imported_model_is_listed_described_and_checked(
     models: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    assert main(["model", "import", str(DEFAULT_FOLDER), "--name", "small", "--format=json"]) == 0
+    arguments = ["--name", "small", "--quantize", "int4", "--format", "json"]
+    assert main(["model", "import", str(DEFAULT_FOLDER), *arguments]) == 0
     made = json.loads(capsys.readouterr().out)
     assert (made["name"], made["quantization"]) == ("small", "qcoder-int4")
     assert main(["model", "list", "--format", "json"]) == 0
