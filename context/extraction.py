@@ -3,7 +3,8 @@
 What a capture means: `definition.<kind>` a definition with its `@name`, `@owner` and `@body`;
 `package` the name of the
 package that the file belongs to; `outer` a node that belongs to the definition inside it (a decorator, an export); `scope` a node
-that only lends its name to what is inside; `reference` a name that is called; `import` a statement.
+that only lends its name to what is inside; `reference` a name that is called, and nothing else
+of its pattern counts; `import` a statement.
 Offsets are bytes of the UTF-8 text; nesting is followed by intervals, never by recursion.
 """
 
@@ -115,7 +116,6 @@ class _Extraction:
         self.data = data
         self.spec = spec
         self.lines = data.split(b"\n")
-        self.references: list[bytes] = []
         self.imports: list[tuple[int, str]] = []
         self.packages: list[str] = []
         self.found: list[tuple[int, int, str, tree_sitter.Node, _Nodes]] = []
@@ -124,21 +124,26 @@ class _Extraction:
         # The limit bounds the work on hostile texts; a progress callback here crashes
         # tree-sitter 0.26.
         cursor = tree_sitter.QueryCursor(query, match_limit=_MATCH_LIMIT)
-        data, called = self.data, self.references
-        for _, captures in cursor.matches(tree.root_node):
-            # Nearly all matches are calls; each name is decoded once, when all are counted.
-            references = captures.get("reference")
-            if references is not None:
-                for node in references:
-                    called.append(data[node.start_byte : node.end_byte])
-            if references is None or len(captures) > 1:
+        matches = cursor.matches(tree.root_node)
+        for _, captures in matches:
+            if "reference" not in captures:
                 self._take(captures)
+        # Nearly all matches are calls; each name is decoded once, when all are counted.
+        data = self.data
+        called = Counter(
+            [
+                data[node.start_byte : node.end_byte]
+                for _, captures in matches
+                if "reference" in captures
+                for node in captures["reference"]
+            ]
+        )
         self.imports.sort()
         return Syntax(
             tuple(self._definitions()),
             {
                 name.decode("utf-8", "replace"): times
-                for name, times in Counter(called).items()
+                for name, times in called.items()
                 if name and b"\n" not in name
             },
             tuple(text for _, text in self.imports),
@@ -199,8 +204,10 @@ class _Extraction:
         inside: _Frame,
     ) -> Definition:
         name_node = captures["name"][0]
-        name = " ".join(self._text(name_node).split())[:_MAX_NAME_CHARS]
-        owner, name = ("", name.strip("\"'")) if self.spec.data else _split_qualified(name)
+        owner, name = "", self._text(name_node)
+        if not name.isidentifier() or len(name) > _MAX_NAME_CHARS:
+            name = " ".join(name.split())[:_MAX_NAME_CHARS]
+            owner, name = ("", name.strip("\"'")) if self.spec.data else _split_qualified(name)
         if "owner" in captures:
             owner = self._text(captures["owner"][0])
         if kind == "function" and (owner or (inside.path and inside.kind not in FUNCTION_KINDS)):

@@ -23,36 +23,36 @@ class ModuleMap:
         self._folders: dict[str, dict[str, None]] = {}
 
     def __contains__(self, path: str) -> bool:
-        folder, name = posixpath.split(path)
+        folder, _, name = path.rpartition("/")
         return name in self._folders.get(folder, ())
 
     def add(self, path: str) -> None:
         """Make a file known."""
         module = module_of(path)
-        self._by_last.setdefault(posixpath.basename(module), {})[path] = module
-        folder, name = posixpath.split(path)
+        self._by_last.setdefault(module.rpartition("/")[2], {})[path] = module
+        folder, _, name = path.rpartition("/")
         while name not in (names := self._folders.setdefault(folder, {})):
             names[name] = None
-            folder, name = posixpath.split(folder)
-            if not name:
+            if not folder:
                 break
             # A slash marks a folder: it holds files somewhere below.
+            folder, _, name = folder.rpartition("/")
             name += "/"
 
     def remove(self, path: str) -> None:
         """Forget a file."""
-        last = posixpath.basename(module_of(path))
+        last = module_of(path).rpartition("/")[2]
         paths = self._by_last.get(last, {})
         paths.pop(path, None)
         if not paths:
             self._by_last.pop(last, None)
-        folder, name = posixpath.split(path)
+        folder, _, name = path.rpartition("/")
         while (names := self._folders.get(folder)) is not None:
             names.pop(name, None)
             if names or not folder:
                 break
             del self._folders[folder]
-            folder, name = posixpath.split(folder)
+            folder, _, name = folder.rpartition("/")
             name += "/"
 
     def is_folder(self, path: str) -> bool:
@@ -103,17 +103,18 @@ class ModuleMap:
 
 def module_of(path: str) -> str:
     """Module path of a file: without suffix; a folder's own file stands for the folder."""
-    folder, name = posixpath.split(path)
+    folder, _, name = path.rpartition("/")
     stem = without_suffix(name)
-    if name.endswith(".go") or (stem in _FOLDER_FILES and folder):
-        return folder or stem
-    return posixpath.join(folder, stem)
+    if folder and (stem in _FOLDER_FILES or name.endswith(".go")):
+        return folder
+    return f"{folder}/{stem}" if folder else stem
 
 
-def without_suffix(name: str) -> str:
+def without_suffix(path: str) -> str:
     """A path without the suffix of its last component; dots at its start are none."""
-    stem, suffix = posixpath.splitext(name)
-    return stem if suffix and stem and not stem.endswith("/") and stem.strip("./") else name
+    folder, slash, name = path.rpartition("/")
+    stem, dot, _ = name.rpartition(".")
+    return folder + slash + stem if dot and stem.strip(".") else path
 
 
 def normal(folder: str, path: str) -> str:

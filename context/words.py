@@ -9,7 +9,11 @@ from __future__ import annotations
 import re
 from array import array
 from bisect import bisect_left
+from collections.abc import Sequence
 from itertools import repeat
+from typing import TypeVar
+
+_Word = TypeVar("_Word", str, bytes)
 
 CHUNK_LINES = 20
 _MAX_IDENTIFIERS = 1 << 16
@@ -34,17 +38,18 @@ def chunk_words(text: str) -> tuple[str, list[bytes]]:
 
     Positions are ascending unsigned 16-bit numbers: see `chunk_positions`.
     """
-    windows = _ascii_windows(text) if text.isascii() else _windows(text)
-    # Digits come before letters, the underscore and everything that is not ASCII.
-    names = [word for word in set().union(*windows) if len(word) >= _MIN_CHARS and word[0] > _NINE]
-    names.sort()
-    del names[_MAX_IDENTIFIERS:]
-    position = dict(zip(names, range(len(names)), strict=True))
-    chunks = []
-    for window in windows:
-        positions = sorted(map(position.get, window, _NO_POSITION))
-        chunks.append(array("H", positions[bisect_left(positions, 0) :]).tobytes())
-    return b" ".join(names).decode("utf-8", "surrogatepass"), chunks
+    if not text.isascii():
+        windows = _windows(text)
+        names = sorted(set().union(*windows))[:_MAX_IDENTIFIERS]
+        return " ".join(names), _packed(windows, names)
+    ascii_windows = _ascii_windows(text)
+    # Digits come before letters and the underscore.
+    ascii_names = [
+        word for word in set().union(*ascii_windows) if len(word) >= _MIN_CHARS and word[0] > _NINE
+    ]
+    ascii_names.sort()
+    del ascii_names[_MAX_IDENTIFIERS:]
+    return b" ".join(ascii_names).decode("ascii"), _packed(ascii_windows, ascii_names)
 
 
 def chunk_positions(chunk: bytes) -> array[int]:
@@ -62,12 +67,18 @@ def _ascii_windows(text: str) -> list[set[bytes]]:
     ]
 
 
-def _windows(text: str) -> list[set[bytes]]:
+def _windows(text: str) -> list[set[str]]:
     lines = text.split("\n")
     return [
-        {
-            name.encode("utf-8", "surrogatepass")
-            for name in _IDENTIFIER.findall("\n".join(lines[start : start + CHUNK_LINES]))
-        }
+        set(_IDENTIFIER.findall("\n".join(lines[start : start + CHUNK_LINES])))
         for start in range(0, len(lines), CHUNK_LINES)
     ]
+
+
+def _packed(windows: Sequence[set[_Word]], names: Sequence[_Word]) -> list[bytes]:
+    position = dict(zip(names, range(len(names)), strict=True))
+    chunks = []
+    for window in windows:
+        positions = sorted(map(position.get, window, _NO_POSITION))
+        chunks.append(array("H", positions[bisect_left(positions, 0) :]).tobytes())
+    return chunks
