@@ -1,10 +1,10 @@
 """From a syntax tree and its language's query to definitions, called names and import statements.
 
-What a capture means: `definition.<kind>` a definition with its `@name`, `@owner` and `@body`;
-`package` the name of the
-package that the file belongs to; `outer` a node that belongs to the definition inside it (a decorator, an export); `scope` a node
-that only lends its name to what is inside; `reference` a name that is called, and nothing else
-of its pattern counts; `import` a statement.
+What a capture means: `definition.<kind>` is a definition with its `@name`, `@owner` and `@body`;
+`outer` a node that belongs to the definition inside it (a decorator, an export); `scope` a node
+that only lends its name to what is inside; `package` the name of the package that the file belongs
+to; `reference` a name that is called, and nothing else of its pattern counts; `import` a statement.
+
 Offsets are bytes of the UTF-8 text; nesting is followed by intervals, never by recursion.
 """
 
