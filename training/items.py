@@ -48,6 +48,7 @@ CHARS_PER_TOKEN = 3.0  # below the real mean, so that most items end inside thei
 DOCSTRING = re.compile(r'"""(.+?)"""', re.DOTALL)
 NAME = re.compile(r"[A-Za-z_]\w{4,}")
 NEIGHBOURS_TRIED = 6
+CLEANEST = 0.15  # share of the files
 LONGEST_NODE = 600  # characters
 IMPORT = re.compile(r"^(?:from \S+ )?import [^\n(]*\n", re.MULTILINE)
 
@@ -59,6 +60,7 @@ class Source:
     package: str
     path: str
     text: str
+    quality: float = 0.0  # how clean the corpus builder found it; only the order counts
 
 
 class TextSource(Protocol):
@@ -74,24 +76,33 @@ class TextSource(Protocol):
 
 
 class Corpus:
-    """Files by language, drawn in proportion to their length; languages without text are left out."""
+    """Files by language, drawn in proportion to their length; languages without text are left out.
+
+    A share `clean_share` of the draws takes one of the cleanest files of the language only.
+    """
 
     def __init__(self, folder: Path) -> None:
+        self.clean_share = 0.0
         self.files: dict[str, list[Source]] = {}
         self.cumulative: dict[str, np.ndarray] = {}
+        self.cleanest: dict[str, np.ndarray] = {}
         self.packages: dict[tuple[str, str], list[Source]] = {}
         for language in LANGUAGE_SHARE:
             rows = []
             with (folder / f"{language}.jsonl").open() as lines:
                 for line in lines:
                     row = json.loads(line)
-                    source = Source(row["package"], row["path"], row["text"])
+                    quality = float(row.get("quality", 0.0))
+                    source = Source(row["package"], row["path"], row["text"], quality)
                     rows.append(source)
                     self.packages.setdefault((language, source.package), []).append(source)
             self.files[language] = rows
             if rows:
                 lengths = np.array([min(len(s.text), 60_000) for s in rows], dtype=np.float64)
                 self.cumulative[language] = lengths.cumsum() / lengths.sum()
+                qualities = np.array([s.quality for s in rows])
+                lengths[qualities < np.quantile(qualities, 1 - CLEANEST)] = 0.0
+                self.cleanest[language] = lengths.cumsum() / lengths.sum()
         if not self.cumulative:
             raise SystemExit(f"{folder} holds no text; build it with qcoder.training.corpus")
         self.languages = list(self.cumulative)
@@ -100,7 +111,9 @@ class Corpus:
     def draw(self, rng: random.Random) -> tuple[str, Source]:
         """A language by its share and a file by its length."""
         language = rng.choices(self.languages, self.shares)[0]
-        index = int(np.searchsorted(self.cumulative[language], rng.random()))
+        clean = self.clean_share > 0 and rng.random() < self.clean_share
+        cumulative = self.cleanest[language] if clean else self.cumulative[language]
+        index = int(np.searchsorted(cumulative, rng.random(), side="right"))
         return language, self.files[language][min(index, len(self.files[language]) - 1)]
 
     def neighbour(self, language: str, source: Source, rng: random.Random) -> Source:

@@ -185,6 +185,7 @@ def steps(
         share = progress["seconds"] / planned
         if plan.schedule.phase(share) != phase:
             phase = plan.schedule.phase(share)
+            corpus.clean_share = phase.clean_share
             batches = prefetched(Rows(corpus, tokenizer, seed + int(phase.begins * 1000)), phase)
         if progress.get("share", 0.0) < plan.schedule.decay_from <= share:
             training.save(plan.run / checkpoints.STABLE)

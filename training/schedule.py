@@ -11,12 +11,16 @@ from dataclasses import dataclass
 
 @dataclass(frozen=True, slots=True)
 class Phase:
-    """From `begins` (a share of the time) on, a step is `accumulate` batches [rows, length]."""
+    """From `begins` (a share of the time) on, a step is `accumulate` batches [rows, length].
+
+    `clean_share` of the items come from the cleanest files only.
+    """
 
     begins: float
     length: int
     rows: int
     accumulate: int
+    clean_share: float = 0.0
 
     @property
     def tokens(self) -> int:
@@ -52,9 +56,14 @@ class Schedule:
 
 # Short rows first: attention is the dearest part of a step on a CPU.
 SCHEDULES = {
-    "cpu": Schedule((Phase(0.0, 256, 32, 1), Phase(0.15, 512, 16, 2), Phase(0.8, 1024, 8, 2))),
+    "cpu": Schedule((Phase(0.0, 256, 32, 1), Phase(0.15, 512, 16, 2), Phase(0.8, 1024, 8, 2, 0.5))),
     "gpu": Schedule(
-        (Phase(0.0, 512, 256, 1), Phase(0.1, 1024, 256, 2), Phase(0.9, 2048, 128, 2)),
+        (
+            Phase(0.0, 512, 256, 1),
+            Phase(0.1, 1024, 256, 2),
+            Phase(0.75, 1024, 256, 2, 0.5),
+            Phase(0.9, 2048, 128, 2, 0.5),
+        ),
         warmup_steps=100,
     ),
     "smoke": Schedule((Phase(0.0, 128, 32, 1), Phase(0.6, 256, 16, 1)), warmup_steps=20),

@@ -1,6 +1,7 @@
 """The trained network and the exported checkpoint are the same function."""
 
 import argparse
+import json
 import random
 from pathlib import Path
 
@@ -10,7 +11,7 @@ import torch
 from qcoder.model.engine import Engine
 from qcoder.training.checkpoints import make_optimizer, save
 from qcoder.training.export import export
-from qcoder.training.items import Corpus, Rows, choose_span, window
+from qcoder.training.items import LANGUAGE_SHARE, Corpus, Rows, choose_span, window
 from qcoder.training.muon import orthogonalize
 from qcoder.training.network import Network, NetworkConfig
 from qcoder.training.schedule import SCHEDULES
@@ -102,3 +103,14 @@ def test_schedule_warms_up_holds_and_cools(name: str) -> None:
     assert schedule.lr_scale(1.0, 1000) == 0.0
     assert schedule.phase(0.0) == schedule.phases[0]
     assert schedule.phase(1.0) == schedule.phases[-1]
+
+
+def test_a_share_of_the_draws_takes_the_cleanest_files_only(tmp_path: Path) -> None:
+    rows = [{"package": "p", "path": f"{i}", "text": "x" * 50, "quality": i} for i in range(20)]
+    for language in LANGUAGE_SHARE:
+        text = "".join(json.dumps(row) + "\n" for row in rows) if language == "go" else ""
+        (tmp_path / f"{language}.jsonl").write_text(text)
+    corpus, rng = Corpus(tmp_path), random.Random(0)
+    assert {int(corpus.draw(rng)[1].path) for _ in range(400)} == set(range(20))
+    corpus.clean_share = 1.0
+    assert {int(corpus.draw(rng)[1].path) for _ in range(100)} == {17, 18, 19}
