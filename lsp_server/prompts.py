@@ -14,9 +14,11 @@ from __future__ import annotations
 from qcoder.context.pack import render
 from qcoder.context.segments import PackedContext
 from qcoder.model.engine import FimOrder
+from qcoder.model.errors import CheckpointError
 from qcoder.model.request import Prompt, SegmentSpan
 from qcoder.model.tokenizer import Tokenizer
 
+FIM_TOKENS = ("<|fim_prefix|>", "<|fim_suffix|>", "<|fim_middle|>", "<|repo_name|>", "<|file_sep|>")
 MAX_HEALED_TOKENS = 4
 PRESENT_TOKENS = 6
 SPECIAL_TOKENS = 16
@@ -26,8 +28,16 @@ SPECIAL_TOKENS = 16
 def fim_prompt(
     packed: PackedContext, tokenizer: Tokenizer, order: FimOrder, repository: str = ""
 ) -> Prompt:
-    """The prompt whose continuation is the text at the cursor."""
+    """The prompt whose continuation is the text at the cursor.
+
+    Raises `CheckpointError` for a model whose vocabulary has no tokens to write it with.
+    """
     special = tokenizer.special
+    if missing := [name for name in FIM_TOKENS if name not in special]:
+        raise CheckpointError(
+            f"tokenizer.json has no {' '.join(missing)}: the model was not made to fill in the "
+            "middle; choose a coder model"
+        )
     separator = special["<|file_sep|>"]
     ids: list[int] = []
     spans: list[SegmentSpan] = []

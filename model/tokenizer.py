@@ -1,21 +1,29 @@
 """Text to token ids and back, by a checkpoint's `tokenizer.json`.
 
 User text never becomes a special token: `encode` takes `<|fim_prefix|>` in a source file as the
-plain characters it is. Special ids are placed by the prompt builder alone, from `special`.
+plain characters it is. Special ids are placed by the prompt builders alone, from `special`. Those
+are all tokens that were added to the vocabulary: Qwen's files flag only some of them as special, and
+the library would find the others, `<|fim_middle|>` among them, in any text.
 """
 
 from __future__ import annotations
 
 import codecs
 import hashlib
+import re
 from collections.abc import Collection, Mapping, Sequence
 from pathlib import Path
 from typing import Protocol
 
+import xxhash
+from tokenizers import AddedToken
 from tokenizers import Tokenizer as Backend
 
 from qcoder.model.config import id_list, read_json
 from qcoder.model.errors import CheckpointError
+
+MAX_COUNTS = 200_000
+"""Texts whose number of tokens is remembered: some 25 MB."""
 
 STOP_NAMES = (
     "<|endoftext|>",
@@ -31,19 +39,30 @@ STOP_NAMES = (
 """Qwen's stop list for fill-in-the-middle."""
 
 
+CONTROL = re.compile(r"<\|.*\|>")
+"""Added tokens without text of their own; others, like `<tool_call>`, are part of an answer."""
+
+
 class Tokenizer:
     """A byte-level BPE tokenizer; immutable after loading."""
 
     def __init__(self, backend: Backend, digest: str, eos_ids: Collection[int] = ()) -> None:
+        added = backend.get_added_tokens_decoder()
+        unflagged = [token.content for token in added.values() if not token.special]
+        # Known contents keep their ids; this sets the flag alone.
+        backend.add_special_tokens(
+            [AddedToken(content, special=True, normalized=False) for content in unflagged]
+        )
         backend.encode_special_tokens = True
         self._backend = backend
         self.hash = digest
         self.vocab_size: int = backend.get_vocab_size(with_added_tokens=True)
-        added = backend.get_added_tokens_decoder()
-        self.special: Mapping[str, int] = {t.content: i for i, t in added.items() if t.special}
+        self.special: Mapping[str, int] = {t.content: i for i, t in added.items()}
         stops = {self.special[n] for n in STOP_NAMES if n in self.special}
         self.eos_ids: frozenset[int] = frozenset(stops | set(eos_ids))
-        self._bytes = byte_table(backend, self.vocab_size)
+        spoken = {name for name in unflagged if not CONTROL.fullmatch(name)}
+        self._bytes = byte_table(backend, self.vocab_size, spoken)
+        self._counts: dict[bytes, int] = {}
 
     @staticmethod
     def load(folder: Path) -> Tokenizer:
@@ -65,6 +84,16 @@ class Tokenizer:
         ids: list[int] = self._backend.encode(text, add_special_tokens=False).ids
         return ids
 
+    def count(self, text: str) -> int:
+        """Number of tokens of plain text; remembered by the text's hash."""
+        key = xxhash.xxh3_128_digest(text.encode("utf-8", "replace"))
+        known = self._counts.get(key)
+        if known is None:
+            if len(self._counts) >= MAX_COUNTS:
+                self._counts.clear()
+            known = self._counts[key] = len(self.encode(text))
+        return known
+
     def decode(self, ids: Sequence[int]) -> str:
         """Text of token ids; special tokens give nothing, broken UTF-8 gives U+FFFD."""
         return b"".join(map(self.token_bytes, ids)).decode("utf-8", "replace")
@@ -83,8 +112,11 @@ def configured_eos(folder: Path) -> set[int]:
     return found
 
 
-def byte_table(backend: Backend, size: int) -> list[bytes]:
-    """Bytes of every token, undoing byte-level BPE's printable alphabet."""
+def byte_table(backend: Backend, size: int, spoken: Collection[str] = ()) -> list[bytes]:
+    """Bytes of every token, undoing byte-level BPE's printable alphabet.
+
+    Added tokens have none, except those in `spoken`, which stand for their names.
+    """
     printable = [*range(33, 127), *range(161, 173), *range(174, 256)]
     to_byte = {chr(b): b for b in printable}
     rest = [b for b in range(256) if b not in set(printable)]
@@ -93,7 +125,9 @@ def byte_table(backend: Backend, size: int) -> list[bytes]:
     table = []
     for i in range(size):
         token = backend.id_to_token(i)
-        if token is None or i in special:
+        if token in spoken:
+            table.append(str(token).encode())
+        elif token is None or i in special:
             table.append(b"")
         else:
             table.append(bytes(to_byte[c] for c in token if c in to_byte))

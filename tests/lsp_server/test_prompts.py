@@ -1,3 +1,5 @@
+from types import SimpleNamespace
+
 import pytest
 
 from qcoder.context.segments import (
@@ -8,8 +10,9 @@ from qcoder.context.segments import (
     Segment,
     Span,
 )
-from qcoder.lsp_server.prompts import already_present, fim_prompt, healable
+from qcoder.lsp_server.prompts import FIM_TOKENS, already_present, fim_prompt, healable
 from qcoder.model.engine import FimOrder
+from qcoder.model.errors import CheckpointError
 from qcoder.model.fake import ByteTokenizer
 from qcoder.model.request import Prompt
 
@@ -49,6 +52,13 @@ def test_spans_cover_exactly_their_segment() -> None:
     (span,) = made.spans
     assert shown(made.ids[span.start : span.end]) == "<|file_sep|>b.py\ndef g()\n"
     assert span.key == SEGMENT.sha
+
+
+def test_a_model_without_the_tokens_is_refused_by_their_names() -> None:
+    special = {name: i for i, name in enumerate(FIM_TOKENS) if "suffix" not in name}
+    chat, packed = SimpleNamespace(special=special), PackedContext((), WINDOW, 100)
+    with pytest.raises(CheckpointError, match=r"no <\|fim_suffix\|>: .* choose a coder model"):
+        fim_prompt(packed, chat, "psm")  # type: ignore[arg-type]
 
 
 def test_special_tokens_in_user_text_stay_characters() -> None:
