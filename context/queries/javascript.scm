@@ -23,6 +23,12 @@
 (pair
   key: (property_identifier) @name
   value: [(arrow_function body: (_) @body) (function_expression body: (_) @body)]) @definition.function
+; A function that a call wraps, or a type is written behind: `export const f = memo((a) => ...)`.
+(export_statement (lexical_declaration (variable_declarator
+  name: (identifier) @name
+  value: (call_expression arguments: (arguments .
+    [(arrow_function body: (statement_block) @body)
+     (function_expression body: (_) @body)]))))) @definition.function
 (export_statement) @outer
 
 (call_expression function: (identifier) @reference)

@@ -24,6 +24,19 @@
 (pair
   key: (property_identifier) @name
   value: [(arrow_function body: (_) @body) (function_expression body: (_) @body)]) @definition.function
+; A function that a call wraps, or a type is written behind: `export const f = memo((a) => ...)`.
+(export_statement (lexical_declaration (variable_declarator
+  name: (identifier) @name
+  value: (call_expression arguments: (arguments .
+    [(arrow_function body: (statement_block) @body)
+     (function_expression body: (_) @body)]))))) @definition.function
+(lexical_declaration (variable_declarator
+  name: (identifier) @name
+  value: [
+    (as_expression . (arrow_function body: (_) @body))
+    (as_expression . (parenthesized_expression (arrow_function body: (_) @body)))
+    (satisfies_expression . (parenthesized_expression (arrow_function body: (_) @body)))
+  ])) @definition.function
 (export_statement) @outer
 (ambient_declaration) @outer
 

@@ -117,6 +117,19 @@ def test_signature_ends_where_the_body_starts() -> None:
     assert method.body_span.end_line == 7
 
 
+def test_wrapped_functions_are_functions() -> None:
+    text = (
+        "export const cached = memo((a) => { return a; });\n"
+        "export const typed = (async (x) => { return 1; }) as Fn;\n"
+        "const checked = ((a) => a) satisfies Fn;\n"
+        "export const names = list.map((x) => x.name);\n"
+        "const local = wrap(function (a) { return 2; });\n"
+    )
+    found = outline(text, "typescript")
+    assert [definition.name for definition in found] == ["cached", "typed", "checked"]
+    assert found[0].signature == "export const cached = memo((a) =>"
+
+
 def test_crlf_text_gives_the_same_names() -> None:
     text = 'class A:\n    """Doc."""\n    def m(self):\n        pass\n'
     names = [(d.qualified_name, d.line) for d in outline(text, "python")]
