@@ -39,6 +39,7 @@ from qcoder.context.saved import Rejected, Saved, from_payload, to_payload
 from qcoder.context.segments import Document, Segment, Span
 from qcoder.context.workspace import (
     Source,
+    content_reason,
     ignored_by_rules,
     list_files,
     listed_among,
@@ -171,15 +172,15 @@ class Index:
         return self._layers.is_folder(path) or (self.root / path).is_dir()
 
     def overlay(self, path: str, document: Document) -> None:
-        """Let an open buffer stand in for its file; a private one is kept out instead."""
+        """Let an open buffer stand in for its file; one that must not be used hides it instead."""
         data = document.text.encode("utf-8", "surrogatepass")
-        reason = refused(path, data, self._exclude_spec)
-        if reason is None and self.record(path) is None and ignored_by_rules(self.root, path):
+        reason = content_reason(data) or refused(path, data, self._exclude_spec)
+        known = self._layers.on_disk(path) or self._layers.overlay(path)
+        if reason is None and known is None and ignored_by_rules(self.root, path):
             reason = "ignored"
         if reason is not None:
             logger.info("overlay path=%r left out: %s", path, reason)
-            self.drop_overlay(path)
-            self._layers.set_disk(path, None)
+            self._layers.cover(path, None)
             return
         language = document.language or language_of(path, document.text)
         content_hash = xxhash.xxh3_128_digest(data)
@@ -193,11 +194,11 @@ class Index:
         else:
             facts = facts_of(document.text, language, parsed.syntax, content_hash)
         record = FileRecord(path, len(data), 0, facts)
-        self._layers.set_overlay(path, Overlay(document, record, parsed))
+        self._layers.cover(path, Overlay(document, record, parsed))
 
     def drop_overlay(self, path: str) -> None:
         """The buffer is closed: the file on the disk counts again."""
-        self._layers.set_overlay(path, None)
+        self._layers.uncover(path)
 
     def paths(self) -> tuple[str, ...]:
         """Every indexed path, sorted; relative to the root, with slashes."""
@@ -238,7 +239,7 @@ class Index:
         overlay = self._layers.overlay(path)
         if overlay is not None:
             return overlay.document.text
-        if self._layers.on_disk(path) is None:
+        if self.record(path) is None:
             return None
         source = read_source(self.root, path, self._exclude_spec)
         return source.text if isinstance(source, Source) else None

@@ -38,7 +38,8 @@ class Layers:
     def __init__(self, disk: dict[str, FileRecord], maps: NameMaps) -> None:
         self.lock = threading.RLock()
         self._disk = disk
-        self._overlays: dict[str, Overlay] = {}
+        # None hides a file: its buffer holds what must not be used.
+        self._overlays: dict[str, Overlay | None] = {}
         self._maps = maps
         self._files = Files(maps.modules, maps.definers, self._project)
         self._resolved: dict[tuple[str, str], tuple[str, ...]] = {}
@@ -51,8 +52,10 @@ class Layers:
     def record(self, path: str) -> FileRecord | None:
         """The record of a path, of its open buffer when there is one."""
         with self.lock:
-            overlay = self._overlays.get(path)
-            return overlay.record if overlay else self._disk.get(path)
+            if path not in self._overlays:
+                return self._disk.get(path)
+            overlay = self._overlays[path]
+            return overlay.record if overlay else None
 
     def overlay(self, path: str) -> Overlay | None:
         """The open buffer of a path."""
@@ -71,7 +74,8 @@ class Layers:
     def paths(self) -> set[str]:
         """Paths of all files and buffers."""
         with self.lock:
-            return self._disk.keys() | self._overlays.keys()
+            hidden = {path for path, overlay in self._overlays.items() if overlay is None}
+            return (self._disk.keys() | self._overlays.keys()) - hidden
 
     def num_files(self) -> int:
         """How many files and buffers there are."""
@@ -96,19 +100,24 @@ class Layers:
                 )
             return old is not record
 
-    def set_overlay(self, path: str, overlay: Overlay | None) -> None:
-        """Exchange an open buffer, None for a closed one."""
+    def cover(self, path: str, overlay: Overlay | None) -> None:
+        """Let a buffer stand in for a file; None hides the file."""
         with self.lock:
             before = self.record(path)
-            if overlay is None:
-                self._overlays.pop(path, None)
-            else:
-                self._overlays[path] = overlay
-            after = self.record(path)
-            self._forget_resolved(before, after)
-            self._maps.replace(
-                path, before.facts if before else None, after.facts if after else None
-            )
+            self._overlays[path] = overlay
+            self._exchanged(path, before)
+
+    def uncover(self, path: str) -> None:
+        """Forget the buffer of a path: the file counts again."""
+        with self.lock:
+            before = self.record(path)
+            self._overlays.pop(path, None)
+            self._exchanged(path, before)
+
+    def _exchanged(self, path: str, before: FileRecord | None) -> None:
+        after = self.record(path)
+        self._forget_resolved(before, after)
+        self._maps.replace(path, before.facts if before else None, after.facts if after else None)
 
     def keep_only(self, paths: Iterable[str]) -> int:
         """Remove the files that are not among some; how many those were."""
@@ -149,7 +158,8 @@ class Layers:
             overlays = tuple(self._overlays.items())
         for path, overlay in overlays:
             below = disk.get(path)
-            maps.replace(path, overlay.record.facts, below.facts if below else None)
+            above = overlay.record.facts if overlay else None
+            maps.replace(path, above, below.facts if below else None)
         return disk, maps
 
     def _project(self, path: str) -> Project:

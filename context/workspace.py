@@ -27,6 +27,7 @@ __all__ = [
     "IGNORE_FILES",
     "Listing",
     "Source",
+    "content_reason",
     "find_root",
     "ignored_by_rules",
     "is_listed",
@@ -199,7 +200,7 @@ def read_source(
     except (OSError, ValueError) as error:
         logger.warning("read path=%r failed (%s): the file is left out", path, error)
         return "unreadable"
-    reason = _content_reason(data) or refused(path, data, exclude)
+    reason = content_reason(data) or refused(path, data, exclude)
     if reason is not None:
         return reason
     text = data.decode("utf-8", "replace")
@@ -234,7 +235,8 @@ def _has_linked_folder(root: Path, path: str) -> bool:
     return False
 
 
-def _content_reason(data: bytes) -> str | None:
+def content_reason(data: bytes) -> str | None:
+    """Why a text is no source that anybody reads: its size, or the length of its lines."""
     if len(data) > MAX_FILE_BYTES:
         return "too large"
     if len(data) < _MIN_MINIFIED_BYTES:

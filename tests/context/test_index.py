@@ -245,6 +245,25 @@ def test_private_overlays_stay_out(root: Path, cache: Path) -> None:
         assert index.text(path) is None, path
 
 
+def test_file_under_a_private_buffer_comes_back_when_that_is_closed(
+    root: Path, cache: Path
+) -> None:
+    index = fresh(root, cache)
+    before = state(index)
+    secret = "key = 'gh" + "p_" + "a1B2" * 9 + "'\n"
+    for text in (secret, "x" * 50_000, "x = 1\n" * 200_000):
+        index.overlay("pkg/b.py", Document("file:///x", 1, "python", text))
+        assert index.record("pkg/b.py") is None
+        assert index.definitions("beta") == ()
+        assert "pkg/b.py" not in index.paths()
+        assert index.num_files() == 2
+        index._unsaved += 1
+        index.save()
+        assert "pkg/b.py" in Index.open(root, cache).paths()
+        index.drop_overlay("pkg/b.py")
+        assert state(index) == before
+
+
 def test_bad_files_are_counted_and_the_rest_is_indexed(root: Path, cache: Path) -> None:
     (root / "binary.py").write_bytes(b"\0\1\2")
     (root / "min.js").write_text("var a=1;" * 5000)
