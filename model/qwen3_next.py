@@ -1,8 +1,7 @@
 """Qwen3-Next and Qwen3-Coder-Next: gated DeltaNets with a gated attention every few layers.
 
 Norms are stored around zero (x * (1 + w)), except the one inside a DeltaNet; a quarter of each head
-rotates; every MLP has a shared expert beside the chosen ones. Tensors under `mtp.` are a further
-layer that predicts the token after the next one; generation without drafts does not need them.
+rotates; every MLP has a shared expert beside the chosen ones. The draft layer is `mtp.py`.
 """
 
 from __future__ import annotations
