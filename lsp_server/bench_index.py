@@ -89,6 +89,8 @@ def run() -> dict[str, Any]:
         "bare_parse is tree-sitter alone on every tenth file, right after: what the machine was "
         "worth at that moment; 2.8 s where nothing else runs on it",
     ]
+    if hasattr(os, "getloadavg"):
+        notes.append(f"load average while measuring: {os.getloadavg()[0]:.1f}")
     return report(rounded, TARGETS, seed=SEED, notes=notes)
 
 
