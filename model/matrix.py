@@ -13,6 +13,7 @@ import torch
 from torch import Tensor
 
 from qcoder.kernels.int4_linear import dequantize_int4, int4_linear
+from qcoder.kernels.int8_rows_linear import int8_rows_linear
 from qcoder.kernels.sliced_linear import sliced_linear
 
 
@@ -89,6 +90,8 @@ class Rows:
             x = x[:, self.order]
         if self.is_int4:
             return int4_linear(x, self.data, self.scale, self.offset)
+        if self.is_int8_by_row:
+            return int8_rows_linear(x, self.data, self.scale[:, 0])
         return sliced_linear(x, self.out_size, self._sorted_floats)
 
     def _sorted_floats(self, start: int, stop: int) -> Tensor:
