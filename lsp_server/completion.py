@@ -138,6 +138,7 @@ def complete(
             "post": 1000 * (done - generated_at),
             "total": 1000 * (done - began),
         },
+        errors=cleaned.errors,
     )
 
 
@@ -167,7 +168,7 @@ def prepare(
         line,
         column,
         budget_tokens(engine, settings.budget_tokens, limit),
-        lambda text: len(engine.tokenizer.encode(text)),
+        engine.tokenizer.count,
         snapshot.recent,
     )
     repository = snapshot.root.name if snapshot.root else ""

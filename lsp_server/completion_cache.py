@@ -2,8 +2,9 @@
 
 An entry says: between these two texts this suggestion belongs. While the user types what it
 suggests, the rest of it still leads to the same document, which was checked when it was computed;
-so it can be shown again without asking. The same holds where an editor closes a bracket that the
-suggestion closes too. That there is nothing to suggest at a place is an entry as well.
+so it can be shown again without asking, as long as that document has no syntax error: otherwise it
+might have one that the text so far has not. The same holds where an editor closes a bracket that
+the suggestion closes too. That there is nothing to suggest at a place is an entry as well.
 """
 
 from __future__ import annotations
@@ -121,6 +122,10 @@ def rest_of(
     if suggestion is None:
         return None if typed or behind else Found(None)
     rest = suggestion.text[len(typed) :]
+    edit = suggestion.edit
+    moved = bool(typed) or covered != edit.end_column - edit.start_column
+    if moved and suggestion.errors:
+        return None
     if not rest or not suggestion.text.startswith(typed):
         return None
     if not rest.endswith(behind) or "\n" in behind:

@@ -24,6 +24,10 @@ PREFILL_DELAY_S = 0.02
 """A request that comes with its edit is faster without a prefill that it has to interrupt first."""
 
 
+COUNTED = ("requests", "cached", "joined", "generations", "prefills")
+"""`cached` and `joined` requests needed no generation of their own."""
+
+
 @dataclass(frozen=True, slots=True)
 class Ask:
     """One question: what belongs at this place, with this engine."""
@@ -94,6 +98,11 @@ class CompletionFlow:
         self._running: dict[str, Running] = {}
         self._timers: dict[str, asyncio.TimerHandle] = {}
         self._prepared: dict[str, tuple[Hashable, Prepared]] = {}
+        self._counts = dict.fromkeys(COUNTED, 0)
+
+    def counts(self) -> dict[str, int]:
+        """How the requests were answered so far, and what the engine was asked for."""
+        return dict(self._counts)
 
     async def suggest(
         self, snapshot: Snapshot, line: int, column: int, engine: Engine, invoked: bool
@@ -102,6 +111,7 @@ class CompletionFlow:
         place = place_at(snapshot.document.text, line, column)
         uri = snapshot.document.uri
         superseded = self._supersede(uri)
+        self._counts["requests"] += 1
         if place is None:
             return Found(None)
         ask = Ask(snapshot, engine, place, invoked)
@@ -143,6 +153,7 @@ class CompletionFlow:
     async def _answer(self, ask: Ask, superseded: asyncio.Future[None]) -> Found | None:
         found = self._find(ask)
         if found is not None:
+            self._counts["cached"] += 1
             self._drop_prefill(ask.uri)
             self._thread.cancel(completion_key(ask.uri))
             return found
@@ -152,6 +163,7 @@ class CompletionFlow:
                 return None
             found = self._find(ask)
             if found is not None:
+                self._counts["joined"] += 1
                 return found
         elif not await self._settled(ask, superseded):
             return None
@@ -184,6 +196,7 @@ class CompletionFlow:
         return not superseded.done()
 
     def _start(self, ask: Ask) -> Running:
+        self._counts["generations"] += 1
         loop = asyncio.get_running_loop()
         running = Running(ask, loop.create_future())
         self._running[ask.uri] = running
@@ -220,6 +233,8 @@ class CompletionFlow:
         running.done.set_result(None)
 
     def _prefill(self, ask: Ask) -> None:
+        self._counts["prefills"] += 1
+
         def work(token: CancelToken) -> None:
             place = ask.place
             prepared = prepare(ask.snapshot, place.line, place.column, ask.engine)

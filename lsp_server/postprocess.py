@@ -74,10 +74,14 @@ class Around:
 
 @dataclass(frozen=True, slots=True)
 class Cleaned:
-    """The insertion that may be shown and how many characters behind the cursor it replaces."""
+    """The insertion that may be shown and how many characters behind the cursor it replaces.
+
+    `errors` are the syntax errors of the whole document with it.
+    """
 
     text: str
     replaced: int = 0
+    errors: int = 0
 
 
 def may_complete_here(around: Around) -> bool:
@@ -222,8 +226,11 @@ def keep_syntax(text: str, replaced: int, around: Around) -> Cleaned:
     if around.tree is None:
         return Cleaned(text, replaced)
     for part, cut in shorter_versions(text, replaced):
-        if part.strip() and around.errors_with(part, cut) <= around.error_count:
-            return Cleaned(part, cut)
+        if not part.strip():
+            continue
+        errors = around.errors_with(part, cut)
+        if errors <= around.error_count:
+            return Cleaned(part, cut, errors)
     return Cleaned("")
 
 

@@ -11,6 +11,9 @@ STATUS = "qcoder/status"
 PING = "qcoder/ping"
 """Client to server: answered with null at once; measures the round trip."""
 
+COUNTS = "qcoder/counts"
+"""Client to server: how the completions of this session were answered; names to numbers."""
+
 COMMAND_DOCSTRING = "qcoder.generateDocstring"
 COMMAND_REVIEW = "qcoder.reviewFile"
 COMMAND_REINDEX = "qcoder.reindex"

@@ -113,7 +113,7 @@ def register_actions(server: QcoderServer) -> None:
 
 
 def register_commands(server: QcoderServer) -> None:
-    """Commands, and the ping."""
+    """Commands, and questions about the server itself."""
 
     @server.command(protocol.COMMAND_DOCSTRING)
     async def generate_docstring(ls: QcoderServer, uri: str, line: int) -> bool:
@@ -139,6 +139,10 @@ def register_commands(server: QcoderServer) -> None:
     @server.feature(protocol.PING)
     def ping(ls: QcoderServer, params: Any) -> None:
         return None
+
+    @server.feature(protocol.COUNTS)
+    def counts(ls: QcoderServer, params: Any) -> dict[str, int]:
+        return ls.completions.counts()
 
 
 @dataclass(frozen=True, slots=True)

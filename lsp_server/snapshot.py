@@ -51,7 +51,8 @@ class Suggestion:
 
     `confidence`, 0 to 1, is the probability of being right where the model is calibrated, else the
     geometric mean of the token probabilities. `timings_ms` has the
-    keys of the command line's JSON: index, pack, prefill, decode, post, total.
+    keys of the command line's JSON: index, pack, prefill, decode, post, total. `errors` are the
+    syntax errors of the document with it.
     """
 
     text: str
@@ -65,6 +66,7 @@ class Suggestion:
     sources: dict[str, int]
     context: PackedContext
     timings_ms: dict[str, float] = field(default_factory=dict)
+    errors: int = 0
 
 
 Severity = Literal["error", "warning", "info", "hint"]

@@ -42,6 +42,10 @@ class ByteTokenizer:
         """Bytes of the text."""
         return list(text.encode("utf-8", "replace"))
 
+    def count(self, text: str) -> int:
+        """Bytes of the text."""
+        return len(self.encode(text))
+
     def decode(self, ids: Sequence[int]) -> str:
         """Text of bytes; special tokens give nothing."""
         return bytes(i for i in ids if i < 256).decode("utf-8", "replace")

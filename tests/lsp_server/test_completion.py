@@ -45,6 +45,13 @@ def test_suggestion_says_what_it_is_and_what_it_cost() -> None:
     assert found.prompt_tokens == sum(len(s) for s in ("a.py\n", "x =", "\n")) + 4
 
 
+@pytest.mark.parametrize(("marked", "errors"), [("x = ‸\n", False), ("def (:\nx = ‸\n", True)])
+def test_suggestion_says_whether_the_document_has_errors_with_it(marked: str, errors: bool) -> None:
+    found = suggest(marked, "compute(1)\n")
+    assert found is not None
+    assert bool(found.errors) == errors
+
+
 def test_edit_covers_the_closers_that_the_text_brings_along() -> None:
     found = suggest("x = f(‸)\n", "a, b)\n")
     assert found is not None

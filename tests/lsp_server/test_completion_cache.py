@@ -1,4 +1,5 @@
 import random
+from dataclasses import replace
 
 import pytest
 
@@ -80,6 +81,14 @@ def test_what_is_left_leads_to_the_same_document(
 )
 def test_the_replaced_rest_of_the_line_stays_replaced(later: str, rest: str | None) -> None:
     check("f(‸)", "a, b)", later, rest, replaced=1)
+
+
+def test_what_leaves_syntax_errors_is_known_at_its_own_place_only() -> None:
+    cache, at = CompletionCache(), place("x = (‸\n")
+    cache.put(URI, at, BASIS, False, replace(suggestion(at, "1, 2"), errors=1))
+    assert cache.find(URI, at, BASIS, False) is not None
+    for later in ("x = (1‸\n", "x = (‸2\n"):
+        assert cache.find(URI, place(later), BASIS, False) is None
 
 
 def test_nothing_to_suggest_is_known_of_that_place_only() -> None:

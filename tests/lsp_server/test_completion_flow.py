@@ -69,6 +69,8 @@ async def test_typing_what_is_suggested_needs_no_engine(
     (item,) = (await answer)["result"]["items"]
     assert (item["insertText"], item["range"]["end"]["character"]) == ("1)", 13)
     assert (len(engine.requests), len(engine.prefilled)) == (1, 0)
+    counts = {"requests": 5, "cached": 4, "joined": 0, "generations": 1, "prefills": 0}
+    assert await editor.ask("qcoder/counts", None) == counts
 
 
 async def test_typing_something_else_asks_the_engine_again(
@@ -105,6 +107,7 @@ async def test_a_generation_answers_the_request_that_types_along_with_it(
     engine.steps.release(99)
     assert (await second)["result"]["items"][0]["insertText"] == "pute(1)"
     assert len(engine.requests) == 1
+    assert (await editor.ask("qcoder/counts", None))["joined"] == 1
 
 
 async def test_a_generation_that_writes_something_else_is_left(

@@ -17,6 +17,9 @@ export const STATUS = new NotificationType<StatusParams>('qcoder/status');
 /** Answered with null at once. */
 export const PING = new RequestType0<null, void>('qcoder/ping');
 
+/** How the completions of this session were answered. */
+export const COUNTS = new RequestType0<Record<string, number>, void>('qcoder/counts');
+
 /** Commands that the server runs (workspace/executeCommand); the language client registers them. */
 export const COMMAND_DOCSTRING = 'qcoder.generateDocstring';
 export const COMMAND_REVIEW = 'qcoder.reviewFile';
