@@ -7,6 +7,9 @@ from typing import Any
 import pytest
 import torch
 
+from qcoder.kernels.causal_conv import causal_conv_reference
+from qcoder.kernels.delta_net import gated_delta_rule_reference
+from qcoder.model import delta_net
 from qcoder.model.kv_cache import MAX_SNAPSHOTS, CacheShape, LayerState, StateShape
 from qcoder.model.kv_cache import Sequence as KvSequence
 from qcoder.model.local import PREFILL_CHUNK, LocalEngine
@@ -177,3 +180,24 @@ def test_states_are_kept_before_special_tokens(
     ids = [1 if at in specials else 0 for at in range(length)]
     assert boundaries(ids, {1}) == expected
     assert len(expected) <= MAX_SNAPSHOTS
+
+
+def test_the_plain_kernels_give_the_same_logits(
+    engine: LocalEngine, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    ids = prompt(engine, 100)
+    expected = engine.logits(ids)
+    monkeypatch.setattr(delta_net, "gated_delta_rule", gated_delta_rule_reference)
+    monkeypatch.setattr(delta_net, "causal_conv", causal_conv_reference)
+    # The logits of these wide weights reach 15, their rounding 1e-4.
+    assert float((engine.logits(ids) - expected).abs().max()) <= 5e-4
+
+
+def test_bfloat16_means_nearly_the_same(tiny_next: Any, engine: LocalEngine) -> None:
+    half = LocalEngine.load(str(tiny_next.folder), dtype="bfloat16")
+    ids = prompt(engine, 100)
+    exact, found = (e.logits(ids).log_softmax(-1) for e in (engine, half))
+    divergence = (exact.exp() * (exact - found)).sum(-1)
+    assert float(divergence.median()) <= 0.02, "a few tokens go to other experts, the rest agrees"
+    assert run(half, ids) == run(half, ids)
+    half.check_integrity()
