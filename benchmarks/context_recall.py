@@ -31,10 +31,11 @@ sys.path.insert(0, str(Path(__file__).resolve().parent))
 
 from retrieval import aider, systems
 from retrieval.systems import Shown, System
-from retrieval.tasks import CLASSES, Task, load_or_draw
+from retrieval.tasks import CLASSES, DRAW_S, Task, load_or_draw
 
 from qcoder.context.index import Index
 from qcoder.context.segments import Document, TokenCounter
+from qcoder.context.signals import WEIGHTS
 from qcoder.model.bench_report import Target, report
 from qcoder.model.registry import DEFAULT_FOLDER
 from qcoder.model.tokenizer import Tokenizer
@@ -107,7 +108,8 @@ def measure(args: argparse.Namespace, root: Path, cache: Path) -> dict[str, Any]
     index = Index.open(root, cache)
     built = index.refresh()
     print(f"{built.files} files, {built.lines} lines", file=sys.stderr)
-    tasks = load_or_draw(index, args.tasks, args.seed, args.store)
+    index.read_history()
+    tasks = load_or_draw(index, args.tasks, args.seed, args.store, args.draw_seconds)
     if not tasks:
         raise SystemExit(f"{root}: no calls between files in Python, TypeScript or Go found")
     count = counter(args.tokenizer)
@@ -119,6 +121,11 @@ def measure(args: argparse.Namespace, root: Path, cache: Path) -> dict[str, Any]
         "imports": systems.import_system(index, count),
         "random": systems.random_system(index, count, args.seed),
     }
+    if args.ablate:
+        makers |= {
+            f"{OURS} without {name}": systems.qcoder_system(index, count, {**WEIGHTS, name: 0.0})
+            for name in WEIGHTS
+        }
     if args.only:
         makers = {name: makers[name] for name in args.only}
     hits, costs = run_tasks(index, tasks, makers, BUDGETS)
@@ -154,7 +161,7 @@ def summarize(
         if f"{kind}_{label}_{OURS}" in figures:
             targets.append(Target(f"{kind}_{label}_{OURS}", ">=", bound))
     for kind, label, bound in MARGINS:
-        rivals = [n for k, b, n in hits if (k, b) == (kind, label) and n != OURS]
+        rivals = [n for k, b, n in hits if (k, b) == (kind, label) and not n.startswith(OURS)]
         ours = hits.get((kind, label, OURS))
         if not ours or not rivals:
             continue
@@ -215,8 +222,10 @@ def main() -> None:
     parser.add_argument("--root", type=Path, help=f"a repository (default: {DEFAULT_PACKAGE})")
     parser.add_argument("--tasks", type=int, default=300, help="tasks a class")
     parser.add_argument("--seed", type=int, default=11)
+    parser.add_argument("--draw-seconds", type=float, default=DRAW_S, help="limit for drawing")
     parser.add_argument("--store", type=Path, help="JSON file that keeps the drawn tasks")
     parser.add_argument("--only", nargs="+", metavar="SYSTEM", help="leave out the others")
+    parser.add_argument("--ablate", action="store_true", help="also leave out every signal once")
     parser.add_argument("--tokenizer", type=Path, default=DEFAULT_FOLDER)
     parser.add_argument("--aider-python", type=Path, help="python of an environment with aider")
     parser.add_argument("--aider-tasks", type=int, default=25, help="tasks a class for aider")

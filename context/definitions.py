@@ -6,7 +6,7 @@ to a segment: a piece costs its own tokens, the first one of a file those of its
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 from qcoder.context.costs import Costs
 from qcoder.context.pieces import Piece, lines_piece, symbol_piece
@@ -34,15 +34,21 @@ class Definitions:
         return start_byte in self.by_path.get(path, ())
 
     def add_signatures(
-        self, symbols: Sequence[ScoredSymbol], limit: int, other: Definitions | None = None
+        self,
+        symbols: Sequence[ScoredSymbol],
+        limit: int,
+        is_shown: Callable[[str, int], bool] | None = None,
     ) -> int:
-        """Add signatures in order while they fit; what `other` has is left out. Tokens used."""
+        """Add signatures in order while they fit. Tokens used.
+
+        `is_shown` says of a path and a start in bytes whether the prompt has the definition already.
+        """
         left, misses = limit, 0
         for scored in symbols:
             if left < MIN_TOKENS or misses >= MAX_MISSES:
                 break
             path, start = scored.record.path, scored.symbol.start_byte
-            if self.has(path, start) or (other is not None and other.has(path, start)):
+            if self.has(path, start) or (is_shown is not None and is_shown(path, start)):
                 continue
             group = self._group(scored)
             cost = sum(self._costs.of_piece(piece) for piece in group)

@@ -49,7 +49,8 @@ _SESSION_SHARE = 0.15
 _MIN_FILE_TOKENS = 1500
 _MIN_EVERYTHING_TOKENS = 6000
 _MAX_CHUNKS = 64
-_TOKENS_PER_SYMBOL = 12
+_TOKENS_PER_SYMBOL = 10
+_MIN_SYMBOLS = 300
 _MAX_SYMBOLS = 3000
 
 
@@ -150,13 +151,13 @@ class _Packing:
             self._choose_stable(self.lookup, budget_tokens)
             self._choose_session(budget_tokens)
         chunks = rank_chunks(self.index, self.site)
-        enough = min(_MAX_SYMBOLS, self.left // _TOKENS_PER_SYMBOL)
+        enough = min(_MAX_SYMBOLS, max(_MIN_SYMBOLS, self.left // _TOKENS_PER_SYMBOL))
         symbols = rank_symbols(self.lookup, self.site, chunks, enough, self.weights)
         share = _share(_SIGNATURE_SHARES, _SIGNATURE_SHARE_BEYOND, budget_tokens)
-        self.left -= self.volatile.add_signatures(symbols, int(self.left * share), self.stable)
+        self.left -= self.volatile.add_signatures(symbols, int(self.left * share), self._is_shown)
         self._add_chunks(chunks)
         self.left -= self.volatile.upgrade(symbols, self.left)
-        self.left -= self.volatile.add_signatures(symbols, self.left, self.stable)
+        self.left -= self.volatile.add_signatures(symbols, self.left, self._is_shown)
 
     def _choose_stable(self, lookup: Lookup, budget_tokens: int) -> None:
         signatures, files = stable_room(budget_tokens)
@@ -197,6 +198,9 @@ class _Packing:
             self.chunks.append(piece)
             self.view.show(piece.text)
             self.left -= cost
+
+    def _is_shown(self, path: str, start_byte: int) -> bool:
+        return self._is_whole(path) or self.stable.has(path, start_byte)
 
     def _is_whole(self, path: str) -> bool:
         return any(path in files.by_path for files in self._files())

@@ -207,9 +207,10 @@ def _of_files(
     """Definitions of the best files until there are enough, and those that are scored already."""
     known = {path for path, _ in scores.sums}
     for path in files:
-        if len(scores.sums) >= enough and path not in known:
-            continue
-        record = lookup.record(path)
+        full = len(scores.sums) >= enough
+        record = None if full and path not in known else lookup.record(path)
         for symbol in record.facts.symbols if record is not None else ():
-            if record is not None and not symbol.nested:
+            if symbol.nested or (full and (path, symbol.start_byte) not in scores.sums):
+                continue
+            if record is not None:
                 yield record, symbol, by_file[path]

@@ -5,12 +5,9 @@ from __future__ import annotations
 import argparse
 import json
 import statistics
-import time
 from collections.abc import Callable
-from pathlib import Path
 from typing import Any
 
-from qcoder.context.index import Index
 from qcoder.lsp_server.cli_engine import load_engine
 from qcoder.model.bench_report import report
 from qcoder.model.engine import Engine
@@ -92,31 +89,9 @@ def _index(_: str) -> dict[str, Any]:
 
 
 def _context(_: str) -> dict[str, Any]:
-    from qcoder.context.pack import pack
-    from qcoder.lsp_server.headless import snapshot_of_file
-    from qcoder.lsp_server.settings import Settings
+    from qcoder.lsp_server.bench_context import run
 
-    root = Path(__file__).resolve().parents[1]
-    index = Index.open(root)
-    index.refresh()
-    snapshot = snapshot_of_file(Path(__file__), root, Settings(), index)
-    figures = {}
-    for budget in (512, 2048, 8192, 32_768):
-        times = []
-        for line in range(20, 20 + 5 * ROUNDS, 5):
-            began = time.perf_counter()
-            pack(
-                index,
-                snapshot.document,
-                snapshot.path,
-                line,
-                0,
-                budget,
-                lambda text: len(text) // 4,
-            )
-            times.append(1000 * (time.perf_counter() - began))
-        figures[f"pack_{budget}_ms"] = round(statistics.median(times), 2)
-    return report(figures, notes=["tokens are counted as a quarter of the characters"])
+    return run()
 
 
 def _lsp(name: str) -> dict[str, Any]:

@@ -134,12 +134,12 @@ def context(args: argparse.Namespace) -> int:
     began = time.perf_counter()
     packed = pack(
         index, snapshot.document, snapshot.path, line, column, args.budget,
-        lambda text: len(tokenizer.encode(text)),
+        tokenizer.count,
     )  # fmt: skip
     pack_ms = 1000 * (time.perf_counter() - began)
     index.close()
     rows = [
-        {**row, "level": str(item.level), "text": item.segment.text}
+        {**row, "level": str(item.level), "tier": str(item.tier), "text": item.segment.text}
         for row, item in zip(context_rows(packed), packed.segments, strict=True)
     ]
     if args.format == "json":

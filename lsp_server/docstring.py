@@ -234,7 +234,7 @@ def fill(
         line,
         len(head) - (head.rfind("\n") + 1),
         budget_tokens(engine, snapshot.settings.completion.budget_tokens, SLOT_TOKENS),
-        lambda text: len(engine.tokenizer.encode(text)),
+        engine.tokenizer.count,
         snapshot.recent,
     )
     repository = snapshot.root.name if snapshot.root else ""

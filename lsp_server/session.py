@@ -312,6 +312,7 @@ class Session:
         try:
             index.refresh(progress=progress, stop=lambda: folder.closed)
             index.save()
+            index.read_history()
             self._build_table(folder)
         finally:
             self._on_progress(1, 1)

@@ -20,6 +20,7 @@ import json
 import random
 import re
 import sys
+import time
 from collections import Counter
 from collections.abc import Callable
 from dataclasses import asdict, dataclass
@@ -31,6 +32,8 @@ from retrieval.sites import FAMILY, STANDARD_METHODS, STANDARD_NAMES, CallSite, 
 from retrieval.truth import TRUTHS, Truth
 
 CLASSES = ("imported", "unseen", "ambiguous", "receiver")
+DRAW_S = 1800.0
+"""Seconds after which drawing ends with what there is: jedi is slow on some repositories."""
 _MIN_NAME = 4
 _FIRST_LINE = 8
 _PER_FILE = 4
@@ -53,18 +56,23 @@ class Task:
     header: str
 
 
-def load_or_draw(index: Index, per_class: int, seed: int, store: Path | None) -> list[Task]:
+def load_or_draw(
+    index: Index, per_class: int, seed: int, store: Path | None = None, limit_s: float = DRAW_S
+) -> list[Task]:
     """Tasks from `store` when it holds some, else drawn (and stored there)."""
     if store is not None and store.exists():
-        return [Task(**row) for row in json.loads(store.read_text("utf-8"))]
-    tasks = draw(index, per_class, seed)
+        stored = [Task(**row) for row in json.loads(store.read_text("utf-8"))]
+        by_kind = {kind: [task for task in stored if task.kind == kind] for kind in CLASSES}
+        return [task for kind in CLASSES for task in by_kind[kind][:per_class]]
+    tasks = draw(index, per_class, seed, limit_s)
     if store is not None:
         store.write_text(json.dumps([asdict(task) for task in tasks]), "utf-8")
     return tasks
 
 
-def draw(index: Index, per_class: int, seed: int) -> list[Task]:
-    """Up to `per_class` tasks of every class, from files in seeded order."""
+def draw(index: Index, per_class: int, seed: int, limit_s: float) -> list[Task]:
+    """Up to `per_class` tasks of every class, from files in seeded order, until time is up."""
+    deadline = time.monotonic() + limit_s
     rng = random.Random(seed)
     paths = [path for path in index.paths() if _language(index, path) in FAMILY]
     rng.shuffle(paths)
@@ -72,7 +80,7 @@ def draw(index: Index, per_class: int, seed: int) -> list[Task]:
     found: dict[str, list[Task]] = {kind: [] for kind in CLASSES}
     for done, path in enumerate(paths):
         wanted = [kind for kind in CLASSES if len(found[kind]) < per_class]
-        if not wanted:
+        if not wanted or time.monotonic() > deadline:
             break
         language = _language(index, path)
         for kind, task in _of_file(index, path, language, truths[FAMILY[language]], wanted, rng):

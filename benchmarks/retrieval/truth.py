@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import posixpath
 import re
+from collections import Counter
 from collections.abc import Callable, Sequence
 from typing import Protocol
 
@@ -19,6 +20,7 @@ from retrieval.sites import CallSite
 
 Pair = tuple[FileRecord, Symbol]
 _MAX_HOPS = 4
+_MAX_QUESTIONS = 8
 
 
 class Truth(Protocol):
@@ -34,11 +36,12 @@ class Truth(Protocol):
 
 
 class PythonTruth:
-    """By jedi."""
+    """By jedi; at most `_MAX_QUESTIONS` a file, because it takes up to seconds for one."""
 
     def __init__(self, index: Index) -> None:
         self._index = index
         self._project: object | None = None
+        self._asked: Counter[str] = Counter()
 
     def is_imported(self, site: CallSite) -> bool:
         """By the words of the import statements."""
@@ -49,6 +52,9 @@ class PythonTruth:
         """Goto, imports followed; the one definition that it leads to."""
         import jedi  # a tool of the benchmarks alone
 
+        self._asked[path] += 1
+        if self._asked[path] > _MAX_QUESTIONS:
+            return None
         root = self._index.root
         if self._project is None:
             self._project = jedi.Project(root, smart_sys_path=True, load_unsafe_extensions=False)
