@@ -373,6 +373,7 @@ def load_engine(wanted: ModelSettings, root: Path | None, _: CancelToken) -> Eng
     engine = Engine.load(
         model_for(root, wanted.name) if wanted.adapted else wanted.name,
         wanted.device,
+        yarn_factor=wanted.yarn_factor or None,
         max_context=wanted.max_context or None,
         threads=wanted.threads,
     )

@@ -69,6 +69,8 @@ class DocstringSettings:
 class ModelSettings:
     """Which model runs and how. An untrusted workspace file may only switch `adapted` off.
 
+    `yarn_factor`: how far the context is stretched beyond what the model was trained for; 0 as its
+    own config says, 1 not at all.
     `adapted`: a model that `qcoder train` made for the workspace goes before the one of `name`.
     """
 
@@ -77,6 +79,7 @@ class ModelSettings:
     device: str = field(default="auto", metadata={"tighten": "never"})
     threads: int = _number(0, 0, 1024)
     max_context: int = _number(0, 0, 4_000_000)
+    yarn_factor: float = _number(0.0, 0.0, 64.0)
 
 
 @dataclass(frozen=True, slots=True)
