@@ -49,8 +49,10 @@ class _Entry:
 
     def at(self, place: Place) -> Found | None:
         """What this answer means for a place, if anything."""
+        most = len(self.suggestion.text) if self.suggestion else 0
+        typed = len(place.head) - self.head_length
         covered = len(place.tail) - self.tail_length
-        if len(place.head) < self.head_length or covered < 0:
+        if not (0 <= typed <= most and 0 <= covered <= most):
             return None
         shown = rest_of(self.suggestion, place, self.head_length, covered)
         if shown is None:

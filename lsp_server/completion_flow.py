@@ -23,7 +23,6 @@ from qcoder.model.request import CancelToken, Priority
 PREFILL_DELAY_S = 0.02
 """A request that comes with its edit is faster without a prefill that it has to interrupt first."""
 
-
 COUNTED = ("requests", "cached", "joined", "generations", "prefills")
 """`cached` and `joined` requests needed no generation of their own."""
 
