@@ -29,7 +29,7 @@ from typing import Any
 
 sys.path.insert(0, str(Path(__file__).resolve().parent))
 
-from retrieval import aider, systems
+from retrieval import aider_map, systems
 from retrieval.systems import Shown, System
 from retrieval.tasks import CLASSES, DRAW_S, Task, load_or_draw
 
@@ -127,12 +127,13 @@ def measure(args: argparse.Namespace, root: Path, cache: Path) -> dict[str, Any]
             for name in WEIGHTS
         }
     if args.only:
-        makers = {name: makers[name] for name in args.only}
-    hits, costs = run_tasks(index, tasks, makers, BUDGETS)
+        makers = {name: makers[name] for name in args.only if name != "aider"}
+    hits, costs = run_tasks(index, tasks, makers, BUDGETS) if makers else (defaultdict(list), {})
     notes = [f"{root.name}: {built.files} files, {built.lines} lines"]
-    if args.aider_python and not args.only:
-        sample = aider.sample(tasks, args.aider_tasks, args.seed)
-        rows = aider.run(args.aider_python, root, index, sample, BUDGETS, args.tokenizer)
+    if args.aider_python and (not args.only or "aider" in args.only):
+        budgets = {label: BUDGETS[label] for label in args.aider_budgets}
+        sample = aider_map.sample(tasks, args.aider_tasks, args.seed)
+        rows = aider_map.run(args.aider_python, root, index, sample, budgets, args.tokenizer)
         for task, label, shown in rows:
             hits[task.kind, label, "aider"].append((task.path, is_shown(shown, task)))
         notes.append(f"aider's RepoMap on {args.aider_tasks} tasks a class: it takes seconds each")
@@ -228,6 +229,7 @@ def main() -> None:
     parser.add_argument("--ablate", action="store_true", help="also leave out every signal once")
     parser.add_argument("--tokenizer", type=Path, default=DEFAULT_FOLDER)
     parser.add_argument("--aider-python", type=Path, help="python of an environment with aider")
+    parser.add_argument("--aider-budgets", nargs="+", choices=BUDGETS, default=list(BUDGETS))
     parser.add_argument("--aider-tasks", type=int, default=25, help="tasks a class for aider")
     parser.add_argument("--format", choices=("text", "json"), default="text")
     args = parser.parse_args()

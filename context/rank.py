@@ -42,12 +42,20 @@ _BARE_METHODS = frozenset({"java", "csharp", "c", "ruby", "kotlin", "scala", "sw
 
 @dataclass(frozen=True, slots=True)
 class ScoredSymbol:
-    """A definition, how much it may help, and its reasons, the strongest first."""
+    """A definition, how much it may help, and what each signal gave to that."""
 
     record: FileRecord
     symbol: Symbol
     score: float
-    reason: str
+    signals: Mapping[str, float]
+
+    @property
+    def reason(self) -> str:
+        """The signals that gave most of the score, the strongest first."""
+        total = sum(self.signals.values())
+        strongest = sorted(self.signals.items(), key=lambda item: (-item[1], item[0]))
+        reasons = [name for name, value in strongest if value >= _MIN_SHARE * total]
+        return ", ".join(reasons[:_MAX_REASONS])
 
 
 def rank_symbols(
@@ -115,7 +123,7 @@ class _Scores:
             length = 6 + len(symbol.signature) / _CHARS_PER_TOKEN
             order.append((-score / length**_LENGTH_POWER, key, score))
         return [
-            ScoredSymbol(*self.symbols[key], score, _reason(self.sums[key]))
+            ScoredSymbol(*self.symbols[key], score, self.sums[key])
             for _, key, score in heapq.nsmallest(most, order)
         ]
 
@@ -167,14 +175,6 @@ class _Fit:
         if name.startswith("__"):
             return factor * 0.3
         return factor * (0.5 if name.startswith(("_", "#")) else 1.0)
-
-
-def _reason(signals: Mapping[str, float]) -> str:
-    """The signals that gave most of a score, the strongest first."""
-    total = sum(signals.values())
-    strongest = sorted(signals.items(), key=lambda item: (-item[1], item[0]))
-    reasons = [name for name, value in strongest if value >= _MIN_SHARE * total]
-    return ", ".join(reasons[:_MAX_REASONS])
 
 
 def _is_in_window(site: Site, record: FileRecord, symbol: Symbol) -> bool:

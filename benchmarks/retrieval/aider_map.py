@@ -52,7 +52,7 @@ def run(
             "budgets": list(budgets.values()),
         }
         worker = subprocess.Popen(
-            [str(python), str(Path(__file__).with_name("aider_worker.py"))],
+            [str(python), "-P", str(Path(__file__).with_name("aider_worker.py"))],
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             text=True,
