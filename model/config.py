@@ -271,12 +271,15 @@ def sparse_fields(data: Mapping[str, Any]) -> dict[str, Any]:
     """Fields of `ModelConfig` about experts, which the sparse architectures name alike."""
     layers = int(data["num_hidden_layers"])
     step, listed = int(data.get("decoder_sparse_step", 1)), set(data.get("mlp_only_layers") or ())
-    experts = data.get("num_experts")
+    found = data.get("num_experts")
+    experts = int(data["num_local_experts"] if found is None else found)
     return {
-        "num_experts": int(data["num_local_experts"] if experts is None else experts),
+        "num_experts": experts,
         "experts_per_token": int(data["num_experts_per_tok"]),
         "expert_size": int(data["moe_intermediate_size"]),
-        "dense_layers": frozenset(i for i in range(layers) if i in listed or (i + 1) % step),
+        "dense_layers": frozenset(
+            i for i in range(layers) if not experts or i in listed or (i + 1) % step
+        ),
         "norm_topk_prob": bool(data.get("norm_topk_prob", False)),
     }
 

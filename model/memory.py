@@ -16,6 +16,7 @@ import torch
 from qcoder.model.checkpoint import Checkpoint
 from qcoder.model.config import ModelConfig
 from qcoder.model.errors import CheckpointError
+from qcoder.model.kv_cache import MAX_SNAPSHOTS
 from qcoder.model.registry import network_class
 
 OVERHEAD_BYTES = 400 << 20
@@ -53,7 +54,8 @@ def estimate(folder: Path, config: ModelConfig, dtype: torch.dtype, max_context:
     with Checkpoint.open(folder, headers_only=True) as checkpoint:
         model = network_class(config.model_type).load(checkpoint, config, dtype, 8)
     shape = model.cache_shape
-    return Need(model.weight_bytes, shape.token_bytes * max_context + shape.state_bytes)
+    states = (1 + MAX_SNAPSHOTS) * shape.state_bytes
+    return Need(model.weight_bytes, shape.token_bytes * max_context + states)
 
 
 def check_memory(folder: Path, config: ModelConfig, dtype: torch.dtype, max_context: int) -> None:

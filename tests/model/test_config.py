@@ -154,6 +154,11 @@ def test_a_hybrid_that_does_not_fit_together_says_why(
         parse_config(CODER_NEXT | changes)
 
 
+def test_a_model_without_experts_is_dense() -> None:
+    config = parse_config(CODER_NEXT | {"num_experts": 0})
+    assert config.dense_layers == frozenset(range(48))
+
+
 def test_all_layers_may_be_of_one_kind() -> None:
     for kind, layers in (("full_attention", 48), ("linear_attention", 0)):
         config = parse_config(CODER_NEXT | {"layer_types": [kind] * 48})
