@@ -6,6 +6,7 @@ same tensors are read with its config.json and with one in the style of the hub.
 
 from __future__ import annotations
 
+import copy
 import json
 import math
 import random
@@ -166,10 +167,11 @@ def random_weight(name: str, like: Tensor, generator: torch.Generator) -> Tensor
     return 0.3 * noise if like.dim() == 1 else GAIN * noise / math.sqrt(like.shape[-1])
 
 
-def read(kind: str, folder: Path) -> Decoder:
+def read(folder: Path, dtype: torch.dtype = torch.float32) -> Decoder:
     config = load_config(folder)
     with Checkpoint.open(folder) as checkpoint:
-        model = network_class(kind).load(checkpoint, config, torch.float32, config.max_context)
+        load = network_class(config.model_type).load
+        model = load(checkpoint, config, dtype, config.max_context)
     assert isinstance(model, Decoder)
     return model
 
@@ -180,7 +182,7 @@ def case(request: Any, seed: int, tmp_path_factory: pytest.TempPathFactory) -> C
     folder = tmp_path_factory.mktemp(kind)
     with torch.inference_mode():
         oracle = write(kind, seed, draw, folder)
-    return Case(folder, oracle.config.vocab_size, oracle, read(kind, folder))
+    return Case(folder, oracle.config.vocab_size, oracle, read(folder))
 
 
 def check(found: Tensor, expected: Tensor) -> None:
@@ -248,6 +250,21 @@ def test_a_sequence_that_was_cut_and_continued_matches(case: Case, seed: int) ->
         assert one.ids == ids[:40]
         check(case.run(ids[40:], one), expected)
         one.check_integrity()
+
+
+@torch.inference_mode()
+def test_bfloat16_is_as_near_to_float32_as_that_of_transformers(case: Case, seed: int) -> None:
+    ids = case.ids(TOKENS, seed + 4)
+    exact = case.expected(ids).log_softmax(-1)
+    ours = read(case.folder, torch.bfloat16)
+    found = ours.forward(ids, Sequence(ours.cache_shape, TOKENS), all_logits=True)
+    peer = copy.deepcopy(case.oracle).bfloat16()(torch.tensor([ids])).logits[0].float()
+    distances = [
+        # The median: a few tokens go to other experts, in either.
+        float((exact.exp() * (exact - logits.log_softmax(-1))).sum(-1).median())
+        for logits in (found, peer)
+    ]
+    assert 0 < distances[0] <= 1.5 * distances[1]
 
 
 def test_parameters_are_counted(case: Case) -> None:
