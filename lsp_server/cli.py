@@ -121,6 +121,9 @@ def _model(parser: argparse.ArgumentParser) -> None:
         "--head", choices=("int8", "int4", "none"), default="int8", help="the output matrix"
     )
     _format(take)
+    give = actions.add_parser("export", help="write a model for other programs")
+    give.add_argument("name", help="a name or a folder")
+    give.add_argument("target", metavar="DEST", help="a new folder, or a new file ending in .gguf")
 
 
 def _cursor(parser: argparse.ArgumentParser) -> None:

@@ -1,4 +1,4 @@
-"""`qcoder model`: list, describe, check and import models. None of them loads one."""
+"""`qcoder model`: list, describe, check, import and export models. None of them loads one."""
 
 from __future__ import annotations
 
@@ -106,6 +106,18 @@ def imported(args: argparse.Namespace) -> int:
     return 0
 
 
+def exported(args: argparse.Namespace) -> int:
+    """Write a model as a plain folder of the hub's kind or as a GGUF file."""
+    from qcoder.model.exporter import export_gguf, export_hub  # imports torch
+
+    target = Path(args.target).expanduser()
+    write = export_gguf if target.suffix == ".gguf" else export_hub
+    with _progress() as progress:
+        write(find_model(args.name), target, progress)
+    print(target)
+    return 0
+
+
 def default_quantization(source: Path) -> Literal["int4", "none"]:
     """int4, except for what has so few bits already that rounding it again would only lose."""
     from qcoder.model.config import load_config
@@ -120,6 +132,7 @@ ACTIONS: dict[str, Callable[[argparse.Namespace], int]] = {
     "info": described,
     "check": checked,
     "import": imported,
+    "export": exported,
 }
 
 

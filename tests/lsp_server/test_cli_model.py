@@ -70,6 +70,18 @@ def test_a_name_that_is_no_folder_name_is_refused(
     assert "use letters, digits" in capsys.readouterr().err
 
 
+@pytest.mark.parametrize("target", ["plain", "small.gguf"])
+def test_an_export_can_be_imported_again(
+    target: str, models: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main(["model", "export", "default", str(tmp_path / target)]) == 0
+    assert main(["model", "import", str(tmp_path / target), "--name", "again"]) == 0
+    assert main(["model", "check", "again"]) == 0
+    capsys.readouterr()
+    assert main(["model", "export", "default", str(tmp_path / target)]) == 2
+    assert "exists already" in capsys.readouterr().err
+
+
 def test_an_unknown_model_names_the_known_ones(
     models: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
