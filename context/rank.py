@@ -4,7 +4,8 @@ A definition's score is the sum of its signals, weighted by `WEIGHTS` (`signals.
 point at definitions, `neighbours.py` for those that point at files), times how well it fits what is
 wanted at the cursor: a method after a dot, a name that begins as typed, something that other code
 calls. Definitions are ordered by score for their length. No request reads all files: single
-definitions come first, then files by their own score until there are enough for the budget.
+definitions come first, then files by their own score until there are enough for the budget; only
+one for very many looks at the list of all paths.
 """
 
 from __future__ import annotations
@@ -17,6 +18,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 from qcoder.context.chunks import ScoredChunk
+from qcoder.context.imports import path_distance
 from qcoder.context.index import Index
 from qcoder.context.lookup import CLASS_KINDS, Lookup
 from qcoder.context.neighbours import FILE_SIGNALS
@@ -33,6 +35,9 @@ _MAX_REASONS = 3
 _MIN_SHARE = 0.15
 _SPARE = 100
 _TEST_FACTOR = 0.3
+_NEARBY = 0.05
+# A smaller request is filled by files that have to do with the cursor's, without looking at all.
+_WHOLE_WORKSPACE_FROM = 1000
 _TEST_PATH = re.compile(
     r"(?:^|/)(?:tests?|specs?|__tests__|testing)/|(?:^|/)test_|[_.](?:test|spec)\."
 )
@@ -80,6 +85,8 @@ def rank_symbols(
         for record, symbol, signals in _of_files(lookup, by_file, files, scores, enough):
             for name, value in signals.items():
                 scores.add(record, symbol, value, name)
+        if enough >= _WHOLE_WORKSPACE_FROM:
+            _add_nearby(lookup, scores, enough)
     return scores.ranked(lookup.index if lookup else None, enough + _SPARE)
 
 
@@ -175,6 +182,21 @@ class _Fit:
         if name.startswith("__"):
             return factor * 0.3
         return factor * (0.5 if name.startswith(("_", "#")) else 1.0)
+
+
+def _add_nearby(lookup: Lookup, scores: _Scores, enough: int) -> None:
+    """Fill up with definitions of files that nothing points at, those of near folders first."""
+    own, known = lookup.site.file.path, {path for path, _ in scores.sums}
+    near = sorted(
+        (path_distance(path, own), path) for path in lookup.index.paths() if path not in known
+    )
+    for distance, path in near:
+        if len(scores.sums) >= enough:
+            return
+        record = lookup.record(path)
+        for symbol in record.facts.symbols if record is not None else ():
+            if record is not None and not symbol.nested:
+                scores.add(record, symbol, _NEARBY / (1 + distance / 4), "workspace")
 
 
 def _is_in_window(site: Site, record: FileRecord, symbol: Symbol) -> bool:

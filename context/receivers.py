@@ -154,9 +154,11 @@ def _methods(lookup: Lookup, file: FileRecord, owner: Symbol) -> Iterator[Pair]:
 
 
 def _class_around(lookup: Lookup) -> Pair | None:
-    site, around = lookup.site, None
+    """The innermost class around the cursor; in an unfinished text the last one begun."""
+    site, around, begun = lookup.site, None, None
     for symbol in site.file.facts.symbols:
         if symbol.start_line <= site.line and symbol.kind in CLASS_KINDS:
-            # A class that is not finished has no end yet: the last one begun counts.
-            around = symbol
-    return (site.file, around) if around else None
+            begun = symbol
+            around = symbol if site.line < symbol.end_line else around
+    chosen = around or begun
+    return (site.file, chosen) if chosen else None

@@ -19,7 +19,7 @@ from qcoder.context.site import NOTHING_WANTED, Site, family
 
 _SHARES = ((3000, 0.0), (16_384, 0.2), (65_536, 0.35))
 _SHARE_BEYOND = 0.75
-_WHOLE_FILES_FROM = 6000
+_WHOLE_FILES_FROM = 20_000
 _SIGNATURE_SHARE = 0.4
 _MAX_SIGNATURES = 4000
 

@@ -106,8 +106,23 @@ def test_imported_name_wins_over_its_namesakes(tmp_path: Path) -> None:
             "from shop.base import Base\n\nclass Mine(Base):\n    def f(self):\n        self.ref",
             "shop/base.py:Base.refresh",
         ),
+        (
+            "from shop.base import Base\n\nclass Mine(Base):\n    def f(self):\n"
+            "        class Local:\n            pass\n\n        self.ref",
+            "shop/base.py:Base.refresh",
+        ),
     ],
-    ids=["value", "annotation", "result", "module", "alias", "spelled", "field", "base"],
+    ids=[
+        "value",
+        "annotation",
+        "result",
+        "module",
+        "alias",
+        "spelled",
+        "field",
+        "base",
+        "local class",
+    ],
 )
 def test_receiver_decides_in_python(tmp_path: Path, before: str, expected: str) -> None:
     check(workspace(tmp_path, PYTHON), "new.py", before, expected)
