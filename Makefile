@@ -52,6 +52,7 @@ bench: $(VENV)/.dev
 	  $(BIN)/python -P "$$script" --format json > "benchmarks/results/$$name.json" || exit 1; done
 	$(BIN)/qcoder bench lsp --format json > benchmarks/results/lsp.json
 	$(BIN)/qcoder bench index --format json > benchmarks/results/index.json
+	$(BIN)/qcoder bench context --format json > benchmarks/results/context.json
 
 wheel: $(VENV)/.dev
 	rm -rf build dist

@@ -42,7 +42,7 @@ from qcoder.model.tokenizer import Tokenizer
 
 BUDGETS = {"1k": 1024, "2k": 2048, "4k": 4096, "8k": 8192, "32k": 32768}
 OURS = "qcoder"
-DEFAULT_PACKAGE = "twisted"
+DEFAULT_PACKAGE = "networkx"
 TARGETS = (
     ("imported", "1k", 90.0),
     ("imported", "4k", 97.0),
