@@ -1,0 +1,135 @@
+"""The compiled kernels of `native/`, loaded with ctypes; absent where they could not be built.
+
+Owns: finding the library, its threads, and calls with torch tensors. What the numbers mean is in
+`tiled.py`. `QCODER_KERNELS=torch` leaves the library alone; so does a machine without a compiler.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import logging
+import os
+from functools import lru_cache
+from importlib.machinery import EXTENSION_SUFFIXES
+from pathlib import Path
+
+import torch
+from torch import Tensor
+
+logger = logging.getLogger(__name__)
+
+INSTRUCTIONS = ("plain", "avx2", "avx512_vnni")
+"""Instruction sets by the number that the library gives them, worst first."""
+
+
+@lru_cache(maxsize=1)
+def library() -> ctypes.CDLL | None:
+    """The library, its functions declared; None when it is not there or does not load."""
+    folder = Path(__file__).parent
+    for suffix in EXTENSION_SUFFIXES:
+        path = folder / f"_native{suffix}"
+        if path.exists():
+            try:
+                return _declared(ctypes.CDLL(str(path)))
+            except (OSError, AttributeError) as error:
+                logger.warning("kernels=torch reason=%s does not load: %s", path.name, error)
+    return None
+
+
+def _declared(found: ctypes.CDLL) -> ctypes.CDLL:
+    pointer, number, size = ctypes.c_void_p, ctypes.c_int, ctypes.c_int64
+    found.qcoder_instructions.restype = number
+    found.qcoder_open.argtypes, found.qcoder_open.restype = [number, number], pointer
+    found.qcoder_close.argtypes, found.qcoder_close.restype = [pointer], None
+    found.qcoder_linear.argtypes = [
+        pointer, pointer, size, size, number, number, pointer, size, pointer,
+    ]  # fmt: skip
+    found.qcoder_experts.argtypes = [
+        pointer, pointer, pointer, size, size, size, number, number,
+        pointer, pointer, pointer, size, size, pointer,
+    ]  # fmt: skip
+    return found
+
+
+class Native:
+    """One caller's threads and scratch memory. Not for use by two threads at once."""
+
+    def __init__(self, threads: int, instructions: str | None = None) -> None:
+        """`instructions` of `INSTRUCTIONS`, the best there is by default; raises `OSError`."""
+        found = library()
+        if found is None:
+            raise OSError("the compiled kernels are not installed")
+        best = found.qcoder_instructions()
+        wanted = best if instructions is None else INSTRUCTIONS.index(instructions)
+        self._library = found
+        self._handle = found.qcoder_open(threads, wanted)
+        if not self._handle:
+            raise OSError(f"no kernels for {INSTRUCTIONS[wanted]} with {threads} threads here")
+        self.threads, self.instructions = threads, INSTRUCTIONS[wanted]
+
+    def close(self) -> None:
+        """End the threads."""
+        if self._handle:
+            self._library.qcoder_close(self._handle)
+            self._handle = None
+
+    def __del__(self) -> None:
+        self.close()
+
+    def linear(self, x: Tensor, data: Tensor, rows: int, bits: int, group: int) -> Tensor:
+        """x [tokens, columns] times a tiled matrix `data`: [tokens, rows], float32."""
+        x = _floats(x)
+        y = torch.empty(x.shape[0], rows)
+        _checked(
+            self._library.qcoder_linear(
+                self._handle, data.data_ptr(), rows, x.shape[1], bits, group,
+                x.data_ptr(), x.shape[0], y.data_ptr(),
+            )
+        )  # fmt: skip
+        return y
+
+    def experts(
+        self,
+        x: Tensor,
+        gate_up: Tensor,
+        down: Tensor,
+        weights: Tensor,
+        chosen: Tensor,
+        size: int,
+        bits: int,
+        group: int,
+    ) -> Tensor:
+        """SwiGLU experts, tiled [experts, bytes]; weights, chosen [tokens, top_k]; [tokens, hidden]."""
+        x, weights = _floats(x), _floats(weights)
+        chosen = chosen.to(torch.int64).contiguous()
+        y = torch.empty_like(x)
+        _checked(
+            self._library.qcoder_experts(
+                self._handle, gate_up.data_ptr(), down.data_ptr(), gate_up.shape[0], x.shape[1],
+                size, bits, group, x.data_ptr(), chosen.data_ptr(), weights.data_ptr(),
+                x.shape[0], chosen.shape[1], y.data_ptr(),
+            )
+        )  # fmt: skip
+        return y
+
+
+def _floats(x: Tensor) -> Tensor:
+    return x.to(torch.float32).contiguous()
+
+
+def _checked(status: int) -> None:
+    if status:
+        raise MemoryError("not enough memory for the kernels' scratch buffers")
+
+
+@lru_cache(maxsize=1)
+def native() -> Native | None:
+    """This process's kernels, on half of its cores; None where there are none."""
+    if os.environ.get("QCODER_KERNELS", "") not in ("", "cpu") or library() is None:
+        return None
+    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
+    try:
+        return Native(max(1, (cores or 1) // 2))
+    except OSError as error:
+        logger.warning("kernels=torch reason=%s", error)
+        return None

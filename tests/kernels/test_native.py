@@ -1,0 +1,149 @@
+"""The compiled kernels compute what the plain versions say, on every instruction set that is here."""
+
+import threading
+
+import pytest
+import torch
+
+from qcoder.kernels.native_library import INSTRUCTIONS, Native, library
+from qcoder.kernels.tiled import (
+    TiledShape,
+    quantize,
+    tile,
+    tiled_experts,
+    tiled_linear,
+    untile,
+)
+
+FORMATS = [(4, 32), (4, 128), (8, 32), (8, 128)]
+NO_LIBRARY = "the compiled kernels are not installed (no C++ compiler when qcoder was)"
+needs_library = pytest.mark.skipif(library() is None, reason=NO_LIBRARY)
+
+
+def tiled(matrix: torch.Tensor, bits: int, group: int) -> torch.Tensor:
+    values, scales = quantize(matrix, bits, group)
+    return tile(values, scales, TiledShape(*matrix.shape, bits, group))
+
+
+def sets() -> list[str]:
+    found = library()
+    return list(INSTRUCTIONS[: found.qcoder_instructions() + 1]) if found else ["plain"]
+
+
+@pytest.fixture(params=sets())
+def native(request: pytest.FixtureRequest) -> Native:
+    if library() is None:
+        pytest.skip(NO_LIBRARY)
+    return Native(2, request.param)
+
+
+@pytest.mark.parametrize(("bits", "group"), FORMATS)
+@pytest.mark.parametrize(("rows", "columns"), [(16, 128), (48, 384), (80, 256)])
+def test_tiling_keeps_every_value(bits: int, group: int, rows: int, columns: int) -> None:
+    torch.manual_seed(rows)
+    matrix = torch.randn(rows, columns)
+    values, scales = quantize(matrix, bits, group)
+    shape = TiledShape(rows, columns, bits, group)
+    data = tile(values, scales, shape)
+    assert data.numel() == shape.size_bytes
+    meant = values.float() - (8 if bits == 4 else 128)
+    expected = meant.view(rows, -1, group) * scales.float().unsqueeze(-1)
+    assert torch.equal(untile(data, shape), expected.flatten(1))
+    step = scales.float().repeat_interleave(group, dim=1)
+    assert ((untile(data, shape) - matrix).abs() <= 0.51 * step).all()
+
+
+@pytest.mark.parametrize(("bits", "group"), FORMATS)
+@pytest.mark.parametrize("tokens", [1, 2, 3, 5, 8, 13, 70])
+def test_linear_equals_the_plain_version(
+    native: Native, bits: int, group: int, tokens: int
+) -> None:
+    torch.manual_seed(tokens)
+    matrix, x = torch.randn(48, 384), torch.randn(tokens, 384) * 3
+    data = tiled(matrix, bits, group)
+    expected = tiled_linear(x, data, TiledShape(48, 384, bits, group))
+    y = native.linear(x, data, 48, bits, group)
+    assert (y - expected).abs().max() <= 1e-5 * expected.abs().max()
+
+
+@pytest.mark.parametrize(("bits", "group"), FORMATS)
+@pytest.mark.parametrize(("tokens", "top_k"), [(1, 2), (3, 1), (40, 3)])
+def test_experts_equal_the_plain_version(
+    native: Native, bits: int, group: int, tokens: int, top_k: int
+) -> None:
+    torch.manual_seed(tokens)
+    hidden, size, experts = 256, 128, 5
+    gate_up = torch.stack(
+        [tiled(torch.randn(2 * size, hidden) / 16, bits, group) for _ in range(experts)]
+    )
+    down = torch.stack([tiled(torch.randn(hidden, size) / 11, bits, group) for _ in range(experts)])
+    x, weights = torch.randn(tokens, hidden), torch.rand(tokens, top_k)
+    # The last expert is never chosen.
+    chosen = torch.stack([torch.randperm(experts - 1)[:top_k] for _ in range(tokens)])
+    y = native.experts(x, gate_up, down, weights, chosen, size, bits, group)
+    expected = tiled_experts(x, gate_up, down, weights, chosen, size, bits, group)
+    # A value at the edge between two steps may round to either.
+    assert (y - expected).abs().max() <= 0.02 * expected.abs().max()
+    assert (y - expected).abs().mean() <= 5e-4 * expected.abs().mean()
+
+
+def test_a_token_does_not_depend_on_its_company(native: Native) -> None:
+    torch.manual_seed(0)
+    data, x = tiled(torch.randn(64, 256), 4, 32), torch.randn(21, 256)
+    together = native.linear(x, data, 64, 4, 32)
+    alone = torch.cat([native.linear(row.unsqueeze(0), data, 64, 4, 32) for row in x])
+    assert torch.equal(together, alone)
+
+
+@needs_library
+def test_zeros_and_extremes_stay_finite() -> None:
+    data = tiled(torch.randn(16, 128), 8, 128)
+    x = torch.zeros(2, 128)
+    x[1] = 1e30
+    y = Native(1).linear(x, data, 16, 8, 128)
+    assert torch.equal(y[0], torch.zeros(16))
+    assert torch.isfinite(y[1]).all()
+
+
+@needs_library
+def test_the_number_of_threads_changes_nothing() -> None:
+    torch.manual_seed(1)
+    data, x = tiled(torch.randn(256, 256), 4, 128), torch.randn(9, 256)
+    one, three = (Native(n).linear(x, data, 256, 4, 128) for n in (1, 3))
+    assert torch.equal(one, three)
+
+
+@needs_library
+def test_callers_of_their_own_run_side_by_side() -> None:
+    torch.manual_seed(2)
+    data, x = tiled(torch.randn(128, 256), 4, 32), torch.randn(4, 256)
+    expected = Native(1).linear(x, data, 128, 4, 32)
+    wrong: list[int] = []
+
+    def loop() -> None:
+        own = Native(2)
+        results = [own.linear(x, data, 128, 4, 32) for _ in range(200)]
+        wrong.extend(i for i, y in enumerate(results) if not torch.equal(y, expected))
+
+    threads = [threading.Thread(target=loop) for _ in range(3)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert not wrong
+
+
+@needs_library
+def test_a_set_that_is_not_here_is_refused() -> None:
+    with pytest.raises(OSError, match="no kernels for plain with 0 threads"):
+        Native(0, "plain")
+
+
+@pytest.mark.parametrize(
+    ("shape", "message"),
+    [((15, 128, 4, 32), "does not divide"), ((16, 100, 4, 32), "does not divide"),
+     ((16, 128, 2, 32), "no kernels for int2"), ((16, 128, 4, 64), "groups of 64")],
+)  # fmt: skip
+def test_shapes_without_tiles_are_refused(shape: tuple[int, int, int, int], message: str) -> None:
+    with pytest.raises(ValueError, match=message):
+        TiledShape(*shape)
