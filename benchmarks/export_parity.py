@@ -1,8 +1,9 @@
-"""The default model, exported, in transformers: the same greedy tokens as in our engine?
+"""The default model, exported, in transformers and llama.cpp: the same greedy tokens as in our engine?
 
     python -P benchmarks/export_parity.py [--model NAME] [--format json]
 
-transformers reads the exported folder and the exported GGUF file by code of its own. Each prompt is
+transformers reads the exported folder and the exported GGUF file by code of its own, llama.cpp (package
+xllamacpp, which brings it compiled) the GGUF file, with a float32 cache. Each prompt is
 continued by 64 tokens, the most likely one each time. Where two continuations differ, the margin is how
 much more likely (in nats) our engine held its token than the other: below 1e-3 it is rounding.
 """
@@ -14,6 +15,7 @@ import json
 import os
 import sys
 import tempfile
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -41,6 +43,10 @@ PROMPTS = (
 )  # fmt: skip
 
 
+Continue = Callable[[list[int], int], list[int]]
+"""(prompt, count) -> that many tokens."""
+
+
 def ours(engine: LocalEngine, ids: list[int]) -> list[int]:
     """Greedy tokens of the engine, without the copy model."""
     sampling = SamplingParams(temperature=0.0)
@@ -50,13 +56,39 @@ def ours(engine: LocalEngine, ids: list[int]) -> list[int]:
     return [token.id for token in engine.generate(request) if token.id >= 0]
 
 
-def theirs(model: Any, ids: list[int], count: int) -> list[int]:
-    """As many greedy tokens of transformers, whatever they are."""
-    with torch.no_grad():
-        out = model.generate(
-            torch.tensor([ids]), max_new_tokens=count, min_new_tokens=count, do_sample=False
-        )
-    return [int(token) for token in out[0, len(ids) :]]
+def in_transformers(folder: Path, **arguments: Any) -> Continue:
+    """Greedy tokens of transformers, whatever they are."""
+    model = transformers.AutoModelForCausalLM.from_pretrained(
+        folder, dtype=torch.float32, **arguments
+    )
+
+    def run(ids: list[int], count: int) -> list[int]:
+        with torch.no_grad():
+            out = model.generate(
+                torch.tensor([ids]), max_new_tokens=count, min_new_tokens=count, do_sample=False
+            )
+        return [int(token) for token in out[0, len(ids) :]]
+
+    return run
+
+
+def in_llama_cpp(path: Path) -> Continue:
+    """Greedy tokens of llama.cpp on one thread; raises ImportError where it is not installed."""
+    import xllamacpp
+
+    wanted = xllamacpp.CommonParams()
+    wanted.model.path = str(path)
+    wanted.n_ctx, wanted.n_parallel, wanted.n_gpu_layers = 1024, 1, 0
+    wanted.cpuparams.n_threads = wanted.cpuparams_batch.n_threads = 1
+    wanted.cache_type_k = wanted.cache_type_v = xllamacpp.ggml_type.GGML_TYPE_F32
+    server = xllamacpp.Server(wanted)
+
+    def run(ids: list[int], count: int) -> list[int]:
+        request = {"prompt": ids, "n_predict": count, "temperature": 0.0, "ignore_eos": True}
+        answer = server.handle_completions({**request, "n_probs": 1, "cache_prompt": False})
+        return [step["id"] for step in answer["choices"][0]["logprobs"]["content"]]
+
+    return run
 
 
 def margin(engine: LocalEngine, ids: list[int], mine: int, other: int) -> float:
@@ -65,12 +97,14 @@ def margin(engine: LocalEngine, ids: list[int], mine: int, other: int) -> float:
     return float(logits[mine] - logits[other])
 
 
-def compare(engine: LocalEngine, model: Any, prompts: list[list[int]]) -> tuple[int, int, float]:
+def compare(
+    engine: LocalEngine, theirs: Continue, prompts: list[list[int]]
+) -> tuple[int, int, float]:
     """Prompts whose tokens are all equal, tokens compared, and the largest margin of a difference."""
     equal, compared, largest = 0, 0, 0.0
     for ids in prompts:
         mine = ours(engine, ids)
-        other = theirs(model, ids, len(mine)) if mine else []
+        other = theirs(ids, len(mine)) if mine else []
         compared += len(mine)
         at = next(
             (i for i, pair in enumerate(zip(mine, other, strict=False)) if pair[0] != pair[1]), None
@@ -92,7 +126,7 @@ def main() -> None:
     source = find_model(args.model)
     engine = LocalEngine.load(str(source))
     prompts = [engine.tokenizer.encode(text) for text in PROMPTS]
-    load = transformers.AutoModelForCausalLM.from_pretrained
+    notes = []
     figures: dict[str, float] = {"prompts": len(prompts)}
     with tempfile.TemporaryDirectory() as temporary:
         folder = Path(temporary)
@@ -100,22 +134,21 @@ def main() -> None:
         (folder / "gguf").mkdir()
         export_gguf(source, folder / "gguf" / "model.gguf")
         config = transformers.AutoConfig.from_pretrained(folder / "hub")
-        models = {
-            "folder": load(folder / "hub", dtype=torch.float32),
-            "gguf": load(
-                folder / "gguf", gguf_file="model.gguf", config=config, dtype=torch.float32
-            ),
+        others = {
+            "folder": in_transformers(folder / "hub"),
+            "gguf": in_transformers(folder / "gguf", gguf_file="model.gguf", config=config),
         }
-        for name, model in models.items():
+        try:
+            others["llama_cpp"] = in_llama_cpp(folder / "gguf" / "model.gguf")
+        except ImportError:
+            notes.append("llama.cpp is not compared: xllamacpp is not installed")
+        for name, theirs in others.items():
             print(f"comparing {name}", file=sys.stderr)
-            equal, compared, largest = compare(engine, model, prompts)
+            equal, compared, largest = compare(engine, theirs, prompts)
             figures[f"{name}_equal_prompts"] = equal
             figures[f"{name}_tokens"] = compared
             figures[f"{name}_largest_margin_nats"] = round(largest, 6)
-    targets = [
-        Target(f"{name}_largest_margin_nats", "<=", ROUNDING_NATS) for name in ("folder", "gguf")
-    ]
-    notes = ["llama.cpp is not compared: no wheel of it installs here without a compiler"]
+    targets = [Target(f"{name}_largest_margin_nats", "<=", ROUNDING_NATS) for name in others]
     result = report(figures, targets, notes=notes)
     if args.format == "json":
         print(json.dumps(result, indent=1))
