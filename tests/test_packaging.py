@@ -36,7 +36,7 @@ def wheel(tmp_path_factory: pytest.TempPathFactory) -> zipfile.ZipFile:
 
 def expected_files() -> set[str]:
     """What users need of every folder, by its path inside the wheel."""
-    found = {"qcoder/__init__.py", "qcoder/py.typed"}
+    found = {"qcoder/__init__.py", "qcoder/py.typed", "qcoder/training/packages.toml"}
     for folder in FOLDERS:
         found |= {f"qcoder/{folder}/{path.name}" for path in (ROOT / folder).glob("*.py")}
     for path in (ROOT / "context" / "queries").iterdir():
