@@ -2,8 +2,8 @@
 
 User text never becomes a special token: `encode` takes `<|fim_prefix|>` in a source file as the
 plain characters it is. Special ids are placed by the prompt builders alone, from `special`. Those
-are all tokens that were added to the vocabulary: Qwen's files flag only some of them as special, and
-the library would find the others, `<|fim_middle|>` among them, in any text.
+are the added tokens that a file flags as special, and those that look like marks: Qwen's files leave
+the flag out for `<|fim_middle|>` and others, and the library would find them in any text.
 """
 
 from __future__ import annotations
@@ -39,6 +39,9 @@ STOP_NAMES = (
 """Qwen's stop list for fill-in-the-middle."""
 
 
+MARK = re.compile(r"<[^\s<>]+>")
+"""Added tokens that are no text, whatever their flag says; others are runs of spaces and the like."""
+
 CONTROL = re.compile(r"<\|.*\|>")
 """Added tokens without text of their own; others, like `<tool_call>`, are part of an answer."""
 
@@ -48,16 +51,17 @@ class Tokenizer:
 
     def __init__(self, backend: Backend, digest: str, eos_ids: Collection[int] = ()) -> None:
         added = backend.get_added_tokens_decoder()
-        unflagged = [token.content for token in added.values() if not token.special]
+        unflagged = {token.content for token in added.values() if not token.special}
+        marks = sorted(filter(MARK.fullmatch, unflagged))
         # Known contents keep their ids; this sets the flag alone.
-        backend.add_special_tokens(
-            [AddedToken(content, special=True, normalized=False) for content in unflagged]
-        )
+        backend.add_special_tokens([AddedToken(m, special=True, normalized=False) for m in marks])
         backend.encode_special_tokens = True
         self._backend = backend
         self.hash = digest
         self.vocab_size: int = backend.get_vocab_size(with_added_tokens=True)
-        self.special: Mapping[str, int] = {t.content: i for i, t in added.items()}
+        self.special: Mapping[str, int] = {
+            t.content: i for i, t in added.items() if t.special or t.content in marks
+        }
         stops = {self.special[n] for n in STOP_NAMES if n in self.special}
         self.eos_ids: frozenset[int] = frozenset(stops | set(eos_ids))
         spoken = {name for name in unflagged if not CONTROL.fullmatch(name)}

@@ -56,6 +56,9 @@ TOOLS = [
         "function": {"name": "read", "description": 'Reads "ä" & <b>', "parameters": {}},
     }
 ]
+SPACES = " " * 7
+"""Some vocabularies have added tokens that are plain text."""
+
 TALK = [
     Message("system", "  You review code.\n"),
     Message("user", "def f(x):\n\treturn x # naïve 🙂"),
@@ -73,7 +76,7 @@ def folder(tiny: Any, tmp_path_factory: pytest.TempPathFactory) -> Path:
     for token in data["added_tokens"]:
         token["special"] = not ("fim" in token["content"] or "file" in token["content"])
     like = data["added_tokens"][0]
-    for at, name in enumerate(("<tool_call>", "</tool_call>"), first):
+    for at, name in enumerate(("<tool_call>", "</tool_call>", SPACES), first):
         data["added_tokens"].append({**like, "id": at, "content": name, "special": False})
     (path / "tokenizer.json").write_text(json.dumps(data))
     (path / "tokenizer_config.json").write_text(json.dumps({"chat_template": TEMPLATE}))
@@ -200,4 +203,7 @@ def test_the_ids_of_added_tokens_stay_as_the_file_has_them(
     folder: Path, tokenizer: Tokenizer
 ) -> None:
     data = json.loads((folder / "tokenizer.json").read_text())
-    assert tokenizer.special == {t["content"]: t["id"] for t in data["added_tokens"]}
+    ids = {t["content"]: t["id"] for t in data["added_tokens"]}
+    assert tokenizer.special == {name: i for name, i in ids.items() if name != SPACES}
+    assert tokenizer.encode(f"x{SPACES}y")[1] == ids[SPACES]
+    assert tokenizer.decode(tokenizer.encode(f"x{SPACES}y")) == f"x{SPACES}y"
