@@ -298,6 +298,9 @@ def main() -> None:
     figures["projected_total_gb"] = round(whole.total_bytes / 1e9, 2)
     notes = [f"{args.model}: random weights, int4 in groups of {args.group}, head int8"]
     notes.append(f"projected with a context of {CONTEXT} and {OVERHEAD_BYTES >> 20} MB of overhead")
+    notes.append(
+        f"resident after 4 prompt tokens and {args.tokens} more: only experts that were chosen"
+    )
     notes.append(f"{available_bytes() / 1e9:.1f} GB of memory were free; what is not is read again")
     with tempfile.TemporaryDirectory(dir=args.folder) as temporary:
         folder = Path(temporary)

@@ -58,6 +58,11 @@ def find_model(path_or_name: str) -> Path:
     for folder in candidates:
         if (folder / "config.json").is_file():
             return folder
+    if candidates[0].suffix == ".gguf" and candidates[0].is_file():
+        raise CheckpointError(
+            f"{candidates[0]}: a GGUF file is imported first: `qcoder model import {candidates[0]} "
+            f"--name {candidates[0].stem}`"
+        )
     raise CheckpointError(
         f"model {path_or_name!r}: neither a checkpoint folder (with config.json) nor an imported "
         f"model; known names: {', '.join(model_names())}"

@@ -278,6 +278,12 @@ def test_a_damaged_file_is_named_and_leaves_nothing(tmp_path: Path) -> None:
     assert "is not known; put the model's tokenizer.json beside" in complaint(source, target)
 
 
+def test_a_file_in_place_of_a_model_says_how_to_import_it(tmp_path: Path) -> None:
+    write_file(tmp_path / "a.gguf", "qwen3", 0)
+    with pytest.raises(CheckpointError, match=r"`qcoder model import .*a.gguf --name a`"):
+        LocalEngine.load(str(tmp_path / "a.gguf"))
+
+
 def test_a_kind_or_architecture_that_is_not_read_is_named(tmp_path: Path) -> None:
     for kind, architecture, expected in (
         ("Q2_K", "qwen3", "tensor 'token_embd.weight' is Q2_K, which is not read; use a file with"),
