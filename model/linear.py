@@ -254,11 +254,12 @@ class WeightReader:
         if len(plain) == len(parts) and self._dtype == torch.float32:
             return torch.cat(plain), None
         rows = [part for part in parts if isinstance(part, Rows) and part.is_int8_by_row]
-        if len(rows) < len(parts) or not self._pack:
+        if len(rows) < len(parts) or self._dtype != torch.float32:
             return None, None
         together = torch.cat([part.data for part in rows])
         scale = torch.cat([part.scale[:, 0] for part in rows]).float()
-        return dequantize_int8(together, scale), Packed(pack_int8(together), scale)
+        packed = Packed(pack_int8(together), scale) if self._pack else None
+        return dequantize_int8(together, scale), packed
 
     def _stem(self, name: str) -> str:
         """A layer's name on disk, or what it should be called there."""

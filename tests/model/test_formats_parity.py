@@ -229,6 +229,23 @@ def test_a_packed_checkpoint_equals_its_floats(
     assert float((one[0] - expected[0]).abs().max()) <= TOLERANCE * float(expected.abs().max())
 
 
+def test_fp8_equals_transformers(plain: Any, tmp_path: Path, seed: int) -> None:
+    transformers = pytest.importorskip("transformers")
+    pytest.importorskip("accelerate")
+    packed, _, _ = packed_and_meant(plain, "fp8-bf16", tmp_path)
+    settings = transformers.FineGrainedFP8Config(
+        dequantize=True, weight_block_size=(32, 32), modules_to_not_convert=["lm_head", "mlp.gate"]
+    )
+    model = transformers.AutoModelForCausalLM.from_pretrained(
+        packed, quantization_config=settings, dtype=torch.float32, attn_implementation="eager"
+    )
+    ids = torch.randint(0, 300, (19,), generator=torch.Generator().manual_seed(seed))
+    with torch.no_grad():
+        expected = model(ids[None]).logits[0]
+    found = LocalEngine.load(str(packed)).logits(ids.tolist())
+    assert float((found - expected).abs().max()) <= TOLERANCE * float(expected.abs().max())
+
+
 @pytest.mark.parametrize("name", ["fp8-bf16", "compressed", "qcoder-int4"])
 def test_headers_alone_say_how_much_memory_is_needed(name: str, plain: Any, tmp_path: Path) -> None:
     packed, _, _ = packed_and_meant(plain, name, tmp_path)

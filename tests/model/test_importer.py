@@ -135,7 +135,7 @@ def test_other_options_begin_anew(
     source: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(import_plan, "SHARD_BYTES", 60_000)
-    monkeypatch.setattr(importer, "_write_rest", lambda *_: 1 / 0)
+    monkeypatch.setattr(importer, "write_rest", lambda *_: 1 / 0)
     with pytest.raises(ZeroDivisionError):
         import_model(source.folder, tmp_path / "mine", Options())
     monkeypatch.undo()
@@ -214,6 +214,13 @@ def downloaded_otherwise(folder: Path, files: list[Path]) -> None:
     path.write_text(f"commit\n{'ab' * 32}\n1.0\n")
 
 
+def cached_otherwise(folder: Path, files: list[Path]) -> None:
+    blob = folder / "blobs" / ("ab" * 32)
+    blob.parent.mkdir()
+    files[1].rename(blob)
+    files[1].symlink_to(blob)
+
+
 def config(**changes: Any) -> Any:
     def change(folder: Path, files: list[Path]) -> None:
         path = folder / "config.json"
@@ -254,6 +261,7 @@ HOSTILE: list[tuple[Any, str]] = [
     (only_a_pickle, "pytorch_model.bin: is a pickle"),
     (published_otherwise, f"{SECOND}: sha256 is "),
     (downloaded_otherwise, f"{SECOND}: sha256 is "),
+    (cached_otherwise, f"{SECOND}: sha256 is "),
     (huge_header, f"{SECOND}: damaged or cut short"),
     (outside, "index.json: weight_map is damaged"),
     (config(model_type="llama"), "config.json: model_type 'llama' is not supported"),
