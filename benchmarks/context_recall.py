@@ -113,6 +113,29 @@ def measure(args: argparse.Namespace, root: Path, cache: Path) -> dict[str, Any]
     if not tasks:
         raise SystemExit(f"{root}: no calls between files in Python, TypeScript or Go found")
     count = counter(args.tokenizer)
+    makers = systems_of(index, count, args)
+    budgets = {label: BUDGETS[label] for label in args.budgets}
+    hits, costs = run_tasks(index, tasks, makers, budgets) if makers else (defaultdict(list), {})
+    notes = [f"{root.name}: {built.files} files, {built.lines} lines"]
+    if args.aider_python and not args.ablate and (not args.only or "aider" in args.only):
+        sample = aider_map.sample(tasks, args.aider_tasks, args.seed)
+        rows = aider_map.run(args.aider_python, root, index, sample, budgets, args.tokenizer)
+        for task, label, shown in rows:
+            hits[task.kind, label, "aider"].append((task.path, is_shown(shown, task)))
+        notes.append(f"aider's RepoMap on {args.aider_tasks} tasks a class: it takes seconds each")
+    elif not args.only and not args.ablate:
+        notes.append("aider was not run: give --aider-python of an environment with aider-chat")
+    return summarize(hits, costs, tasks, args.seed, notes)
+
+
+def systems_of(index: Index, count: TokenCounter, args: argparse.Namespace) -> dict[str, System]:
+    """What the command line wants compared, aider aside."""
+    if args.ablate:
+        without = {f"{OURS} without {name}": {**WEIGHTS, name: 0.0} for name in WEIGHTS}
+        return {
+            name: systems.qcoder_system(index, count, weights)
+            for name, weights in {OURS: WEIGHTS, **without}.items()
+        }
     chunks = systems.Chunks.of(index)
     makers = {
         OURS: systems.qcoder_system(index, count),
@@ -121,25 +144,7 @@ def measure(args: argparse.Namespace, root: Path, cache: Path) -> dict[str, Any]
         "imports": systems.import_system(index, count),
         "random": systems.random_system(index, count, args.seed),
     }
-    if args.ablate:
-        makers |= {
-            f"{OURS} without {name}": systems.qcoder_system(index, count, {**WEIGHTS, name: 0.0})
-            for name in WEIGHTS
-        }
-    if args.only:
-        makers = {name: makers[name] for name in args.only if name != "aider"}
-    hits, costs = run_tasks(index, tasks, makers, BUDGETS) if makers else (defaultdict(list), {})
-    notes = [f"{root.name}: {built.files} files, {built.lines} lines"]
-    if args.aider_python and (not args.only or "aider" in args.only):
-        budgets = {label: BUDGETS[label] for label in args.aider_budgets}
-        sample = aider_map.sample(tasks, args.aider_tasks, args.seed)
-        rows = aider_map.run(args.aider_python, root, index, sample, budgets, args.tokenizer)
-        for task, label, shown in rows:
-            hits[task.kind, label, "aider"].append((task.path, is_shown(shown, task)))
-        notes.append(f"aider's RepoMap on {args.aider_tasks} tasks a class: it takes seconds each")
-    elif not args.only:
-        notes.append("aider was not run: give --aider-python of an environment with aider-chat")
-    return summarize(hits, costs, tasks, args.seed, notes)
+    return {name: maker for name, maker in makers.items() if not args.only or name in args.only}
 
 
 def summarize(
@@ -226,10 +231,12 @@ def main() -> None:
     parser.add_argument("--draw-seconds", type=float, default=DRAW_S, help="limit for drawing")
     parser.add_argument("--store", type=Path, help="JSON file that keeps the drawn tasks")
     parser.add_argument("--only", nargs="+", metavar="SYSTEM", help="leave out the others")
-    parser.add_argument("--ablate", action="store_true", help="also leave out every signal once")
+    parser.add_argument(
+        "--ablate", action="store_true", help="ours alone, with and without each signal"
+    )
     parser.add_argument("--tokenizer", type=Path, default=DEFAULT_FOLDER)
     parser.add_argument("--aider-python", type=Path, help="python of an environment with aider")
-    parser.add_argument("--aider-budgets", nargs="+", choices=BUDGETS, default=list(BUDGETS))
+    parser.add_argument("--budgets", nargs="+", choices=BUDGETS, default=list(BUDGETS))
     parser.add_argument("--aider-tasks", type=int, default=25, help="tasks a class for aider")
     parser.add_argument("--format", choices=("text", "json"), default="text")
     args = parser.parse_args()

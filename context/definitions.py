@@ -9,8 +9,10 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 
 from qcoder.context.costs import Costs
+from qcoder.context.declared import full_name
 from qcoder.context.pieces import Piece, lines_piece, symbol_piece
 from qcoder.context.rank import ScoredSymbol
+from qcoder.context.record import FileRecord, Symbol
 from qcoder.context.segments import Level
 from qcoder.context.view import View
 
@@ -28,6 +30,7 @@ class Definitions:
         self.by_path: dict[str, dict[int, Piece]] = {}
         self._costs = costs
         self._view = view
+        self._owners: dict[str, dict[str, list[Symbol]]] = {}
 
     def has(self, path: str, start_byte: int) -> bool:
         """Whether a definition is among them."""
@@ -119,20 +122,33 @@ class Definitions:
         """The signature, after that of its class when the class is not there yet."""
         record, symbol = scored.record, scored.symbol
         group = []
-        for owner in record.facts.symbols if symbol.owner else ():
-            if owner.start_byte >= symbol.start_byte:
-                break
+        for owner in self._owners_of(record, symbol):
             line = (owner.start_line, owner.start_line + 1)
-            if (
-                symbol.end_byte <= owner.end_byte
-                and not self.has(record.path, owner.start_byte)
-                and not self._view.in_window(record.path, line)
-            ):
+            shown = self.has(record.path, owner.start_byte)
+            if not shown and not self._view.in_window(record.path, line):
                 group.append(
                     symbol_piece(record, owner, Level.SIGNATURE, scored.score / 2, scored.reason)
                 )
         group.append(symbol_piece(record, symbol, Level.SIGNATURE, scored.score, scored.reason))
         return group
+
+    def _owners_of(self, record: FileRecord, symbol: Symbol) -> list[Symbol]:
+        """Definitions around one, outermost first."""
+        if not symbol.owner:
+            return []
+        if record.path not in self._owners:
+            named: dict[str, list[Symbol]] = {}
+            for known in record.facts.symbols:
+                named.setdefault(full_name(known), []).append(known)
+            self._owners[record.path] = named
+        parts = symbol.owner.split(".")
+        around = [".".join(parts[: depth + 1]) for depth in range(len(parts))]
+        return [
+            owner
+            for name in around
+            for owner in self._owners[record.path].get(name, ())
+            if owner.start_byte < symbol.start_byte and symbol.end_byte <= owner.end_byte
+        ]
 
     def _at_level(self, scored: ScoredSymbol, level: Level) -> Piece | None:
         record, symbol = scored.record, scored.symbol

@@ -138,11 +138,10 @@ class _Packing:
         self.stable = Definitions(self.costs, self.view)
         self.volatile = Definitions(self.costs, self.view)
         self.chunks: list[Piece] = []
-        self.stable_files = self.session_files = self.more_files = None
-        if index is not None:
-            self.stable_files = WholeFiles(index, self.costs, self.view)
-            self.session_files = WholeFiles(index, self.costs, self.view)
-            self.more_files = WholeFiles(index, self.costs, self.view)
+        self.stable_files = WholeFiles(index, self.costs, self.view)
+        self.session_files = WholeFiles(index, self.costs, self.view)
+        self.more_files = WholeFiles(index, self.costs, self.view)
+        self.files = (self.stable_files, self.session_files, self.more_files)
 
     def choose(self, room: int, budget_tokens: int) -> None:
         """The stable tier into its own room, then the session's files, then the volatile tier."""
@@ -167,7 +166,7 @@ class _Packing:
             enough = min(_MAX_SYMBOLS, signatures // _TOKENS_PER_SYMBOL)
             symbols = stable_symbols(lookup, enough, self.weights)
             self.left -= self.stable.add_signatures(symbols, signatures)
-        if files and self.stable_files is not None:
+        if files:
             order = file_order(lookup, self.weights, files >= _MIN_EVERYTHING_TOKENS)
             recent = frozenset(self.site.recent)
             chosen = ((path, reason) for path, reason in order if path not in recent)
@@ -175,7 +174,7 @@ class _Packing:
 
     def _choose_session(self, budget_tokens: int) -> None:
         room = int(budget_tokens * _SESSION_SHARE)
-        if room >= _MIN_FILE_TOKENS and self.session_files is not None:
+        if room >= _MIN_FILE_TOKENS:
             # The oldest first: a file that is opened now is appended.
             order = [(path, "recent file") for path in reversed(self.site.recent)]
             used = self.session_files.add(order, min(room, self.left), (self.stable,))
@@ -203,11 +202,7 @@ class _Packing:
         return self._is_whole(path) or self.stable.has(path, start_byte)
 
     def _is_whole(self, path: str) -> bool:
-        return any(path in files.by_path for files in self._files())
-
-    def _files(self) -> list[WholeFiles]:
-        known = (self.stable_files, self.session_files, self.more_files)
-        return [files for files in known if files is not None]
+        return any(path in files.by_path for files in self.files)
 
     def widen_window(self, offset: int) -> None:
         """Give what is left to more lines around the cursor."""
@@ -232,10 +227,10 @@ class _Packing:
 
     def fill(self) -> None:
         """Give what is still left to further whole files."""
-        if self.lookup is None or self.more_files is None or self.left < _MIN_FILE_TOKENS:
+        if self.lookup is None or self.left < _MIN_FILE_TOKENS:
             return
         everything = self.left >= _MIN_EVERYTHING_TOKENS
-        whole = {path for files in self._files() for path in files.by_path}
+        whole = {path for files in self.files for path in files.by_path}
         order = file_order(self.lookup, self.weights, everything)
         chosen = ((path, reason) for path, reason in order if path not in whole)
         self.left -= self.more_files.add(chosen, self.left, (self.volatile,))
@@ -252,9 +247,7 @@ class _Packing:
             self._drop(excess)
 
     def _segments(self) -> tuple[PackedSegment, ...]:
-        stable = self.stable_files.by_path.values() if self.stable_files else ()
-        session = self.session_files.by_path.values() if self.session_files else ()
-        more = self.more_files.by_path.values() if self.more_files else ()
+        stable, session, more = (files.by_path.values() for files in self.files)
         definitions = [list(own.values()) for _, own in sorted(self.volatile.by_path.items())]
         alike = sorted(self.chunks, key=lambda p: (p.score, p.path, p.span.start_byte))
         tiers = (
@@ -285,7 +278,7 @@ class _Packing:
                     excess -= chosen.drop_least()
                     break
             else:
-                for files in reversed(self._files()):
+                for files in reversed(self.files):
                     if files.by_path:
                         excess -= files.drop_last()
                         break

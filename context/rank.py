@@ -69,10 +69,12 @@ def rank_symbols(
     chunks: Sequence[ScoredChunk],
     enough: int = 400,
     weights: Mapping[str, float] = WEIGHTS,
+    fill: bool = True,
 ) -> list[ScoredSymbol]:
     """Definitions that the code at the cursor may need, best first: `enough` and some more.
 
-    `lookup` is that of the site; without it only the current file is looked at.
+    `lookup` is that of the site; without it only the current file is looked at. With `fill`, very
+    many are completed from files that nothing points at.
     """
     scores = _Scores(site)
     _add_own_file(scores)
@@ -85,7 +87,7 @@ def rank_symbols(
         for record, symbol, signals in _of_files(lookup, by_file, files, scores, enough):
             for name, value in signals.items():
                 scores.add(record, symbol, value, name)
-        if enough >= _WHOLE_WORKSPACE_FROM:
+        if fill and enough >= _WHOLE_WORKSPACE_FROM:
             _add_nearby(lookup, scores, enough)
     return scores.ranked(lookup.index if lookup else None, enough + _SPARE)
 

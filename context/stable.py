@@ -42,7 +42,7 @@ def without_cursor(site: Site) -> Site:
 def stable_symbols(lookup: Lookup, enough: int, weights: Mapping[str, float]) -> list[ScoredSymbol]:
     """Definitions of other files that this file is likely to need somewhere, best first."""
     site = without_cursor(lookup.site)
-    found = rank_symbols(lookup.at(site), site, (), enough, weights)
+    found = rank_symbols(lookup.at(site), site, (), enough, weights, fill=False)
     return [scored for scored in found if scored.record.path != site.file.path]
 
 

@@ -24,7 +24,7 @@ _MAX_BYTES_PER_TOKEN = 8
 class WholeFiles:
     """Chosen files by path, first chosen first."""
 
-    def __init__(self, index: Index, costs: Costs, view: View) -> None:
+    def __init__(self, index: Index | None, costs: Costs, view: View) -> None:
         self.by_path: dict[str, Piece] = {}
         self._index = index
         self._costs = costs
@@ -38,7 +38,7 @@ class WholeFiles:
         for path, reason in order:
             if left < MIN_TOKENS or misses >= MAX_MISSES:
                 break
-            record = self._index.record(path)
+            record = self._index.record(path) if self._index is not None else None
             if record is None or path in self.by_path or path == self._view.path:
                 continue
             if record.size > _MAX_BYTES_PER_TOKEN * left:
