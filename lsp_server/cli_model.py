@@ -171,16 +171,15 @@ def _print_info(info: ModelInfo, need: Need, form: str) -> None:
 @contextmanager
 def _progress() -> Iterator[Callable[[str, int, int], None]]:
     """A bar on a terminal, one for each thing that is done."""
-    bars: list[tqdm[Any]] = []
+    bars: dict[str, tqdm[Any]] = {}
 
     def advance(what: str, size_bytes: int, total_bytes: int) -> None:
-        if not bars or bars[-1].desc != f"{what}: ":
-            bars.append(tqdm(total=total_bytes, desc=what, unit="B", unit_scale=True, disable=None))
-            bars[-1].desc = f"{what}: "
-        bars[-1].update(size_bytes)
+        if what not in bars:
+            bars[what] = tqdm(total=total_bytes, desc=what, unit="B", unit_scale=True, disable=None)
+        bars[what].update(size_bytes)
 
     try:
         yield advance
     finally:
-        for bar in bars:
+        for bar in bars.values():
             bar.close()
