@@ -1,6 +1,7 @@
-"""Chooses which version of an op runs: `QCODER_KERNELS` = `cpu` (default) or `reference`.
+"""Chooses which version of an op runs: `QCODER_KERNELS` = `cpu` (default), `torch` or `reference`.
 
-The choice is made once, when an op's module is imported. `reference` runs the plain float32
+The choice is made once, when an op's module is imported. `torch` is `cpu` without the compiled
+kernels (`native_library.py`), as on a machine without a compiler. `reference` runs the plain float32
 versions everywhere: the first thing to try when an answer looks wrong on some machine.
 """
 
@@ -13,7 +14,7 @@ from typing import Any, TypeVar
 Op = TypeVar("Op", bound=Callable[..., Any])
 
 VARIABLE = "QCODER_KERNELS"
-BACKENDS = ("cpu", "reference")
+BACKENDS = ("cpu", "torch", "reference")
 
 
 def backend(environ: Mapping[str, str] = os.environ) -> str:
@@ -26,4 +27,4 @@ def backend(environ: Mapping[str, str] = os.environ) -> str:
 
 def choose(*, cpu: Op, reference: Op) -> Op:
     """The version of one op that this process uses."""
-    return {"cpu": cpu, "reference": reference}[backend()]
+    return {"cpu": cpu, "torch": cpu, "reference": reference}[backend()]

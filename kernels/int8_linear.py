@@ -40,7 +40,7 @@ TAIL_BYTES = 8
 def int8_supported() -> bool:
     """Whether to pack at all: FBGEMM is built for x86 only, and the reference needs no copies."""
     return (
-        backend() == "cpu"
+        backend() != "reference"
         and "fbgemm" in torch.backends.quantized.supported_engines
         and hasattr(torch.ops.quantized, "embedding_bag_byte_rowwise_offsets")
     )

@@ -9,12 +9,15 @@ from __future__ import annotations
 import ctypes
 import logging
 import os
+import threading
 from functools import lru_cache
 from importlib.machinery import EXTENSION_SUFFIXES
 from pathlib import Path
 
 import torch
 from torch import Tensor
+
+from qcoder.kernels.dispatch import backend
 
 logger = logging.getLogger(__name__)
 
@@ -52,7 +55,7 @@ def _declared(found: ctypes.CDLL) -> ctypes.CDLL:
 
 
 class Native:
-    """One caller's threads and scratch memory. Not for use by two threads at once."""
+    """Threads and scratch memory; calls from several threads take turns."""
 
     def __init__(self, threads: int, instructions: str | None = None) -> None:
         """`instructions` of `INSTRUCTIONS`, the best there is by default; raises `OSError`."""
@@ -65,6 +68,7 @@ class Native:
         self._handle = found.qcoder_open(threads, wanted)
         if not self._handle:
             raise OSError(f"no kernels for {INSTRUCTIONS[wanted]} with {threads} threads here")
+        self._turn = threading.Lock()
         self.threads, self.instructions = threads, INSTRUCTIONS[wanted]
 
     def close(self) -> None:
@@ -80,12 +84,12 @@ class Native:
         """x [tokens, columns] times a tiled matrix `data`: [tokens, rows], float32."""
         x = _floats(x)
         y = torch.empty(x.shape[0], rows)
-        _checked(
-            self._library.qcoder_linear(
+        with self._turn:
+            status = self._library.qcoder_linear(
                 self._handle, data.data_ptr(), rows, x.shape[1], bits, group,
                 x.data_ptr(), x.shape[0], y.data_ptr(),
-            )
-        )  # fmt: skip
+            )  # fmt: skip
+        _check(status)
         return y
 
     def experts(
@@ -103,13 +107,13 @@ class Native:
         x, weights = _floats(x), _floats(weights)
         chosen = chosen.to(torch.int64).contiguous()
         y = torch.empty_like(x)
-        _checked(
-            self._library.qcoder_experts(
+        with self._turn:
+            status = self._library.qcoder_experts(
                 self._handle, gate_up.data_ptr(), down.data_ptr(), gate_up.shape[0], x.shape[1],
                 size, bits, group, x.data_ptr(), chosen.data_ptr(), weights.data_ptr(),
                 x.shape[0], chosen.shape[1], y.data_ptr(),
-            )
-        )  # fmt: skip
+            )  # fmt: skip
+        _check(status)
         return y
 
 
@@ -117,19 +121,23 @@ def _floats(x: Tensor) -> Tensor:
     return x.to(torch.float32).contiguous()
 
 
-def _checked(status: int) -> None:
+def _check(status: int) -> None:
     if status:
         raise MemoryError("not enough memory for the kernels' scratch buffers")
 
 
-@lru_cache(maxsize=1)
-def native() -> Native | None:
-    """This process's kernels, on half of its cores; None where there are none."""
-    if os.environ.get("QCODER_KERNELS", "") not in ("", "cpu") or library() is None:
+def native(threads: int = 0) -> Native | None:
+    """This process's kernels on `threads` (0: half of its cores); None where there are none."""
+    if backend() != "cpu" or library() is None:
         return None
     cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
+    return _shared(threads or max(1, (cores or 1) // 2))
+
+
+@lru_cache(maxsize=4)
+def _shared(threads: int) -> Native | None:
     try:
-        return Native(max(1, (cores or 1) // 2))
+        return Native(threads)
     except OSError as error:
         logger.warning("kernels=torch reason=%s", error)
         return None

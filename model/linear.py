@@ -2,9 +2,9 @@
 
 Three ways to hold a matrix, by what the checkpoint has and how large the model is:
 
-- small models (float32): one float matrix for parts with the same input. One whose file is int8 also
-  has the packed integers, which are read for few tokens: a quarter of the bytes, at the same
-  accuracy (`kernels/int8_linear.py`).
+- small models (float32): one float matrix for parts with the same input. One whose file is int8 runs
+  in the compiled kernels (`tiled_layers.py`); without them it has the packed integers beside its
+  floats, which are read for few tokens: a quarter of the bytes (`kernels/int8_linear.py`).
 - large float models: views of the mapped file, part by part; nothing is copied.
 - quantized ones: a `Matrix` over the mapped file, turned into floats only for a product.
 """
@@ -21,10 +21,12 @@ from torch import Tensor
 
 from qcoder.kernels.int8_linear import FEW_TOKENS, int8_linear, int8_supported, pack_int8
 from qcoder.kernels.moe import experts, experts_int8
+from qcoder.kernels.native_library import native
 from qcoder.model.checkpoint import Checkpoint
 from qcoder.model.format_qcoder import stacked
 from qcoder.model.matrix import Above, Floats, Matrix, Rows, float_matrix
 from qcoder.model.quant import dequantize_int8
+from qcoder.model.tiled_layers import tiled_experts_layer, tiled_linear_layer
 
 
 class Linear(Protocol):
@@ -171,7 +173,7 @@ class MatrixExperts:
 class WeightReader:
     """Reads a checkpoint by our names, which are the hub's without a leading `model.`."""
 
-    __slots__ = ("_checkpoint", "_dtype", "_names", "_pack", "_stems")
+    __slots__ = ("_checkpoint", "_dtype", "_names", "_native", "_pack", "_stems")
 
     def __init__(self, checkpoint: Checkpoint, dtype: torch.dtype) -> None:
         self._checkpoint, self._dtype = checkpoint, dtype
@@ -179,6 +181,7 @@ class WeightReader:
         # A quantized layer has several tensors, of which none may be called `weight`.
         self._stems = sanitize(name.rpartition(".")[0] for name in checkpoint.files)
         self._pack = dtype == torch.float32 and int8_supported()
+        self._native = native(torch.get_num_threads()) if dtype == torch.float32 else None
 
     def tensor(self, name: str, *shape: int) -> Tensor:
         """One tensor of exactly `shape`, as floating point."""
@@ -194,6 +197,11 @@ class WeightReader:
         """Layers (name, outputs) with the same input, one above the other."""
         offset = torch.cat([self.tensor(f"{n}.bias", size) for n, size in parts]) if bias else None
         matrices = [self._matrix(name, size, in_size) for name, size in parts]
+        rows = self._native_rows(matrices)
+        if self._native is not None and rows is not None:
+            tiled = tiled_linear_layer(rows, offset, self._native)
+            if tiled is not None:
+                return tiled
         floats, packed = self._float_matrix(matrices)
         # Rows of an embedding are looked up, so it stays a float matrix, whatever it was.
         if floats is None and parts[0][0] == "embed_tokens":
@@ -212,6 +220,9 @@ class WeightReader:
             for stem in stems
         ]
         seconds = [[self._matrix(stem + "down_proj", hidden, size)] for stem in stems]
+        tiled = self._tiled_experts(firsts, seconds)
+        if tiled is not None:
+            return tiled
         gate_up = [self._float_matrix(parts) for parts in firsts]
         down = [self._float_matrix(parts) for parts in seconds]
         if any(floats is None for floats, _ in (*gate_up, *down)):
@@ -223,6 +234,21 @@ class WeightReader:
             _stacked([packed for _, packed in gate_up]),
             _stacked([packed for _, packed in down]),
         )
+
+    def _native_rows(self, matrices: Sequence[Matrix]) -> list[Rows] | None:
+        """The matrices if all of them are int8 rows that the compiled kernels take, else None."""
+        rows = [part for part in matrices if isinstance(part, Rows) and part.is_int8_by_row]
+        plain = all(part.order is None and part.offset is None for part in rows)
+        return rows if len(rows) == len(matrices) and plain else None
+
+    def _tiled_experts(
+        self, firsts: Sequence[Sequence[Matrix]], seconds: Sequence[Sequence[Matrix]]
+    ) -> Experts | None:
+        gate_up = [rows for parts in firsts if (rows := self._native_rows(parts)) is not None]
+        down = [rows[0] for parts in seconds if (rows := self._native_rows(parts)) is not None]
+        if self._native is None or len(gate_up) < len(firsts) or len(down) < len(seconds):
+            return None
+        return tiled_experts_layer(gate_up, down, self._native)
 
     def _stacked_experts(
         self, stems: Sequence[str], hidden: int, size: int

@@ -114,14 +114,16 @@ def test_the_number_of_threads_changes_nothing() -> None:
 
 
 @needs_library
-def test_callers_of_their_own_run_side_by_side() -> None:
+@pytest.mark.parametrize("shared", [True, False])
+def test_calls_from_several_threads_do_not_mix(shared: bool) -> None:
     torch.manual_seed(2)
     data, x = tiled(torch.randn(128, 256), 4, 32), torch.randn(4, 256)
     expected = Native(1).linear(x, data, 128, 4, 32)
     wrong: list[int] = []
+    ours = Native(2)
 
     def loop() -> None:
-        own = Native(2)
+        own = ours if shared else Native(2)
         results = [own.linear(x, data, 128, 4, 32) for _ in range(200)]
         wrong.extend(i for i, y in enumerate(results) if not torch.equal(y, expected))
 

@@ -201,7 +201,7 @@ def test_the_environment_chooses_the_kernels(value: str, expected: str) -> None:
 
 
 def test_an_unknown_backend_names_the_known_ones() -> None:
-    with pytest.raises(ValueError, match=r"QCODER_KERNELS=cuda .* cpu, reference"):
+    with pytest.raises(ValueError, match=r"QCODER_KERNELS=cuda .* cpu, torch, reference"):
         backend({"QCODER_KERNELS": "cuda"})
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -146,6 +146,17 @@ def byte_tokenizer() -> Tokenizer:
     tokenizer.decoder = decoders.ByteLevel()
     tokenizer.add_special_tokens([AddedToken(n, special=True, normalized=False) for n in SPECIAL])
     return tokenizer
+
+
+@pytest.fixture(autouse=True, scope="module")
+def without_compiled_kernels() -> Iterator[None]:
+    """Exact weights are compared here; the compiled kernels round activations to int8.
+
+    They are held to their plain versions in tests/kernels, and `test_tiled_layers.py` uses them.
+    """
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("QCODER_KERNELS", "torch")
+        yield
 
 
 @pytest.fixture(scope="session")
