@@ -120,6 +120,18 @@ def compressed(symmetric: bool) -> Packer:
     return pack
 
 
+def by_row_int8(weight: Tensor, group: int) -> tuple[dict[str, Tensor], Tensor]:
+    scale = (weight.abs().amax(1, keepdim=True) / 127).bfloat16()
+    rows = torch.round(weight / scale.float()).clamp(-128, 127).to(torch.int8)
+    return {"weight": rows, "weight_scale": scale}, rows.float() * scale.float()
+
+
+def by_tensor_fp8(weight: Tensor, group: int) -> tuple[dict[str, Tensor], Tensor]:
+    scale = (weight.abs().max() / 448).reshape(1)
+    rows = (weight / scale).to(torch.float8_e4m3fn)
+    return {"weight": rows, "weight_scale": scale}, rows.float() * scale
+
+
 def halves(row: list[int]) -> list[int]:
     return [half for byte in row for half in (byte % 16, byte // 16)]
 
@@ -151,6 +163,14 @@ FORMATS: dict[str, tuple[dict[str, Any], Packer]] = {
     "fp8-f32": ({"quant_method": "fp8", "weight_block_size": [32, 32]}, fp8(torch.float32)),
     "compressed": ({"quant_method": "compressed-tensors"}, compressed(True)),
     "compressed-zero": ({"quant_method": "compressed-tensors"}, compressed(False)),
+    "compressed-int8": (
+        {"quant_method": "compressed-tensors", "format": "int-quantized"},
+        by_row_int8,
+    ),
+    "compressed-fp8": (
+        {"quant_method": "compressed-tensors", "format": "float-quantized"},
+        by_tensor_fp8,
+    ),
     "qcoder-int4": ({"quant_method": "qcoder-int4"}, our_int4),
     "qcoder-int8": ({"quant_method": "qcoder-int8"}, our_int8),
 }
