@@ -7,6 +7,7 @@ Handlers only take snapshots and queue work.
 
 from __future__ import annotations
 
+import gc
 import logging
 import os
 import queue
@@ -313,6 +314,9 @@ class Session:
             index.refresh(progress=progress, stop=lambda: folder.closed)
             index.save()
             index.read_history()
+            # The index stays: without this, collections while packing look through all of it.
+            gc.collect()
+            gc.freeze()
             self._build_table(folder)
         finally:
             self._on_progress(1, 1)
