@@ -113,7 +113,11 @@ def _model(parser: argparse.ArgumentParser) -> None:
     take = actions.add_parser("import", help="quantize a checkpoint into your folder of models")
     take.add_argument("source", metavar="SRC", help="a Hugging Face folder or a GGUF file")
     take.add_argument("--name", required=True, help="what to call it")
-    take.add_argument("--quantize", choices=("int4", "int8", "none"))
+    take.add_argument(
+        "--quantize",
+        choices=("int4", "int8", "fp8", "none"),
+        help="default int4, none for what has four bits already",
+    )
     take.add_argument(
         "--group", type=int, choices=(32, 128), default=32, help="int4 columns a scale; default 32"
     )

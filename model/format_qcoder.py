@@ -1,6 +1,7 @@
-"""Our own int4 and int8, and the plain checkpoint: a layer is quantized if its type says so.
+"""Our own int4, int8 and fp8, and the plain checkpoint: a layer is quantized if its type says so.
 
     X.weight        I8 [out, in]       X.weight_scale  F16 [out]           int8, a scale a row
+    X.weight        F8_E4M3 [out, in]  X.weight_scale  F16 [out]           fp8, a scale a row
     X.weight        U8 [out, in / 2]   X.weight_scale  F16 [out, groups]   int4, see int4_linear.py
 
 The experts of a layer lie together: `experts.gate_up_proj` and `experts.down_proj` with a first
@@ -47,9 +48,9 @@ def stacked(
 def _rows(checkpoint: Checkpoint, stem: str, shape: tuple[int, ...]) -> Rows | None:
     name = f"{stem}.weight"
     kind = checkpoint.kind(name)
-    if kind not in ("I8", "U8"):
+    if kind not in ("I8", "F8_E4M3", "U8"):
         return None
-    if kind == "I8":
+    if kind != "U8":
         scale = _scale(checkpoint, f"{name}_scale", shape[:-1]).unsqueeze(-1)
         return Rows(checkpoint.raw(name, shape), scale, shape[-1])
     data = checkpoint.raw(name, (*shape[:-1], shape[-1] // 2))

@@ -24,6 +24,7 @@ MatrixReader: TypeAlias = "Callable[[Checkpoint, str, int, int], Matrix | None]"
 FORMATS: dict[str, str] = {
     "none": "qcoder.model.format_qcoder:reader",
     "qcoder-int8": "qcoder.model.format_qcoder:reader",
+    "qcoder-fp8": "qcoder.model.format_qcoder:reader",
     "qcoder-int4": "qcoder.model.format_qcoder:reader",
     "fp8": "qcoder.model.format_fp8:reader",
     "awq": "qcoder.model.format_awq:reader",

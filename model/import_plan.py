@@ -22,7 +22,7 @@ from qcoder.model.registry import network_class
 from qcoder.model.shard_writer import Entry
 from qcoder.model.tensor_file import DTYPES, FLOATS
 
-Held = Literal["int4", "int8", "none"]
+Held = Literal["int4", "int8", "fp8", "none"]
 """How a matrix is held; "none" is as floats."""
 
 SHARD_BYTES = 2 << 30
@@ -74,9 +74,10 @@ class Item:
             return [Entry(self.name, self.dtype, self.shape)]
         *rows, columns = self.shape
         scale = f"{self.name}_scale"
-        if self.held == "int8":
+        if self.held != "int4":
+            dtype = torch.int8 if self.held == "int8" else torch.float8_e4m3fn
             return [
-                Entry(self.name, torch.int8, self.shape),
+                Entry(self.name, dtype, self.shape),
                 Entry(scale, torch.float16, tuple(rows)),
             ]
         return [
@@ -146,7 +147,9 @@ def fitting(held: Held, shape: Sequence[int], group: int) -> tuple[Held, int]:
         if held == "int4" and shape[1] % size == 0:
             return "int4", size
     # An odd number of bytes would move the float16 scales behind them to an odd address.
-    return ("none", 0) if shape[0] * shape[1] % 2 else ("int8", 0)
+    if shape[0] * shape[1] % 2:
+        return "none", 0
+    return ("fp8" if held == "fp8" else "int8"), 0
 
 
 def _files(items: list[Item]) -> list[list[Item]]:

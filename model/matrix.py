@@ -100,6 +100,8 @@ class Rows:
         if self.is_int4:
             return dequantize_int4(data, scale, offset)
         assert offset is None, "only int4 has offsets"
+        if scale.shape[1] == 1:
+            return data.float() * scale.float()
         wide = scale.float().repeat_interleave(self.group, dim=-1)[:, : data.shape[-1]]
         return data.float() * wide
 

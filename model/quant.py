@@ -1,6 +1,11 @@
-"""The int8 format of the default weights: one scale a row, symmetric, no zero points.
+"""Rounding to our own int8, fp8 and int4, all symmetric without zero points.
 
-weight[r, c] ~ rows[r, c] * scale[r],  rows int8 in [-127, 127], scale float16 = max|weight[r]| / 127
+    int8   weight[r, c] ~ rows[r, c] * scale[r]                 rows int8 in [-127, 127]
+    fp8    weight[r, c] ~ rows[r, c] * scale[r]                 rows float8 e4m3, at most 448
+    int4   weight[r, c] ~ (q[r, c] - 8) * scale[r, c // group]  q in [0, 15], two a byte
+
+Scales are float16, and values are rounded with the scale as it is stored. How packed values are read
+is `matrix.py`.
 """
 
 from __future__ import annotations
@@ -31,6 +36,13 @@ def quantize_int8(weight: Tensor) -> tuple[Tensor, Tensor]:
 def dequantize_int8(rows: Tensor, scale: Tensor) -> Tensor:
     """Float32 weights [out, in] of quantized rows."""
     return rows.float() * scale.float().unsqueeze(1)
+
+
+def quantize_fp8(weight: Tensor) -> tuple[Tensor, Tensor]:
+    """Rows [out, in] as float8 e4m3 with float16 scales [out]."""
+    scale = _half(weight.float().abs().amax(dim=1, keepdim=True) / 448)
+    rows = (weight.float() / scale).clamp_(-448, 448).to(torch.float8_e4m3fn)
+    return rows, scale.squeeze(1).to(torch.float16)
 
 
 def quantize_int4(weight: Tensor, group: int) -> tuple[Tensor, Tensor]:

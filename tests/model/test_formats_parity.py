@@ -22,7 +22,7 @@ from qcoder.model.checkpoint import Checkpoint
 from qcoder.model.errors import CheckpointError
 from qcoder.model.local import LocalEngine
 from qcoder.model.matrix import Above, Floats, Rows, float_matrix
-from qcoder.model.quant import quantize_int4, quantize_int8
+from qcoder.model.quant import quantize_fp8, quantize_int4, quantize_int8
 
 TOLERANCE = 1e-4
 """Of logits, relative to the largest."""
@@ -145,6 +145,15 @@ def our_int4(weight: Tensor, group: int) -> tuple[dict[str, Tensor], Tensor]:
     return {"weight": packed, "weight_scale": scale}, torch.tensor(meant)
 
 
+def our_fp8(weight: Tensor, group: int) -> tuple[dict[str, Tensor], Tensor]:
+    rows, scale = quantize_fp8(weight)
+    meant = torch.stack([row.float() * s for row, s in zip(rows, scale.float(), strict=True)])
+    # Half a step: of three bits behind the point, or of the smallest numbers.
+    slack = weight.abs() / 16 + scale.float()[:, None] * 2**-10
+    assert bool(((meant - weight).abs() <= slack * 1.01).all())
+    return {"weight": rows, "weight_scale": scale}, meant
+
+
 def our_int8(weight: Tensor, group: int) -> tuple[dict[str, Tensor], Tensor]:
     rows, scale = quantize_int8(weight)
     meant = torch.stack([row.float() * s for row, s in zip(rows, scale.float(), strict=True)])
@@ -172,6 +181,7 @@ FORMATS: dict[str, tuple[dict[str, Any], Packer]] = {
         by_tensor_fp8,
     ),
     "qcoder-int4": ({"quant_method": "qcoder-int4"}, our_int4),
+    "qcoder-fp8": ({"quant_method": "qcoder-fp8"}, our_fp8),
     "qcoder-int8": ({"quant_method": "qcoder-int8"}, our_int8),
 }
 GROUP = 32
@@ -266,7 +276,7 @@ def test_fp8_equals_transformers(plain: Any, tmp_path: Path, seed: int) -> None:
     assert float((found - expected).abs().max()) <= TOLERANCE * float(expected.abs().max())
 
 
-@pytest.mark.parametrize("name", ["fp8-bf16", "compressed", "qcoder-int4"])
+@pytest.mark.parametrize("name", ["awq", "gptq", "fp8-bf16", "compressed", "qcoder-int4"])
 def test_headers_alone_say_how_much_memory_is_needed(name: str, plain: Any, tmp_path: Path) -> None:
     packed, _, _ = packed_and_meant(plain, name, tmp_path)
     from qcoder.model.config import load_config

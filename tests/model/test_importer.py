@@ -19,7 +19,7 @@ from qcoder.model.import_plan import Options, fitting
 from qcoder.model.importer import import_model
 from qcoder.model.local import LocalEngine
 from qcoder.model.manifest import read_manifest, verify_checksums
-from qcoder.model.quant import dequantize_int8, quantize_int4, quantize_int8
+from qcoder.model.quant import dequantize_int8, quantize_fp8, quantize_int4, quantize_int8
 
 IDS = [5, 80, 200, 7, 7, 31, 2, 3]
 
@@ -47,6 +47,8 @@ def rounded(name: str, tensor: Tensor, options: Options) -> Tensor:
         return tensor
     if held == "int8":
         return dequantize_int8(*quantize_int8(tensor))
+    if held == "fp8":
+        return dequantize_int8(*quantize_fp8(tensor))
     group = options.group if tensor.shape[1] % options.group == 0 else 32
     return dequantize_int4(*quantize_int4(tensor, group), None)
 
@@ -57,6 +59,7 @@ def rounded(name: str, tensor: Tensor, options: Options) -> Tensor:
         Options(),
         Options(group=128, head="int4"),
         Options(quantize="int8", head="none"),
+        Options(quantize="fp8"),
     ],
 )
 def test_an_import_computes_with_the_rounded_weights(
@@ -311,6 +314,7 @@ def test_int4_of_ours_is_not_rounded_again(source: Any, tmp_path: Path) -> None:
         ("int4", (64, 100), ("int8", 0)),
         ("int4", (63, 128), ("none", 0)),
         ("int8", (65, 101), ("none", 0)),
+        ("fp8", (64, 101), ("fp8", 0)),
         ("none", (640, 128), ("none", 0)),
         ("int4", (4096,), ("none", 0)),
     ],
