@@ -8,16 +8,13 @@ from pathlib import Path
 import pytest
 
 from qcoder.lsp_server.cli import main
-from qcoder.model.registry import DEFAULT_FOLDER
+from qcoder.model.registry import DEFAULT_FOLDER, models_folder
 
 
 @pytest.fixture
-def models(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """The user's folder of models, empty."""
-    folder = tmp_path / "models"
-    for module in ("model.registry", "lsp_server.cli_model"):
-        monkeypatch.setattr(f"qcoder.{module}.models_folder", lambda: folder)
-    return folder
+def models() -> Path:
+    """The user's folder of models, which is this test's own and empty."""
+    return models_folder()
 
 
 def test_an_imported_model_is_listed_described_and_checked(
