@@ -41,6 +41,10 @@ __all__ = ["pack", "render"]
 # Special tokens around the window, and tokens that join differently at its borders.
 WINDOW_SLACK = 8
 
+TYPING_ROOM = 24
+"""Tokens left free, so that the rest of a line can be typed into the same context (`repack.py`)."""
+
+_MIN_TYPING_BUDGET = 256
 _WINDOW_SHARES = ((1024, 0.75), (4096, 0.6), (16384, 0.45))
 _WINDOW_SHARE_BEYOND = 0.3
 _SIGNATURE_SHARES = ((16384, 0.6), (65_536, 0.75))
@@ -75,7 +79,8 @@ def pack(
     """
     offset = offset_of(document.text, line, column)
     slack = min(WINDOW_SLACK, budget_tokens // 8)
-    room = max(0, budget_tokens - slack)
+    typing = TYPING_ROOM if budget_tokens >= _MIN_TYPING_BUDGET else 0
+    room = max(0, budget_tokens - slack - typing)
     share = _share(_WINDOW_SHARES, _WINDOW_SHARE_BEYOND, budget_tokens)
     wanted = int(room * share) if window_tokens is None else min(room, window_tokens)
     window = fit_window(document.text, offset, path, wanted, count_tokens)

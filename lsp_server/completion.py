@@ -11,8 +11,9 @@ import time
 from collections.abc import Callable
 from dataclasses import dataclass
 
-from qcoder.context.pack import pack
+from qcoder.context.pack import WINDOW_SLACK, pack
 from qcoder.context.privacy import exclude_spec, refused
+from qcoder.context.repack import repack
 from qcoder.context.segments import PackedContext
 from qcoder.lsp_server.postprocess import (
     MAX_LINES,
@@ -149,8 +150,12 @@ def prepare(
     engine: Engine,
     invoked: bool = False,
     max_tokens: int | None = None,
+    last: Prepared | None = None,
 ) -> Prepared | None:
-    """Everything before the first token, or None where there is nothing to complete."""
+    """Everything before the first token, or None where there is nothing to complete.
+
+    `last` is what was prepared for a place nearby a moment ago: in the same line its context stays.
+    """
     if is_refused(snapshot):
         return None
     around = around_cursor(snapshot, line, column)
@@ -161,16 +166,24 @@ def prepare(
     small = engine.info.is_default and not invoked
     multiline = wants_lines(around, settings.multiline, invoked, small)
     limit = max_tokens or (settings.max_tokens_multiline if multiline else settings.max_tokens)
-    packed = pack(
-        snapshot.index,
-        snapshot.document,
-        snapshot.path,
-        line,
-        column,
-        budget_tokens(engine, settings.budget_tokens, limit),
-        engine.tokenizer.count,
-        snapshot.recent,
-    )
+    budget, count = budget_tokens(engine, settings.budget_tokens, limit), engine.tokenizer.count
+    packed = None
+    if last is not None and last.packed.budget_tokens == budget:
+        document = snapshot.document
+        packed = repack(
+            last.packed, last.around.prefix, document, line, column, count, WINDOW_SLACK
+        )
+    if packed is None:
+        packed = pack(
+            snapshot.index,
+            snapshot.document,
+            snapshot.path,
+            line,
+            column,
+            budget,
+            count,
+            snapshot.recent,
+        )
     repository = snapshot.root.name if snapshot.root else ""
     prompt = fim_prompt(packed, engine.tokenizer, engine.info.fim_order, repository)
     return Prepared(around, packed, prompt, multiline, limit)

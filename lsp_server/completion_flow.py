@@ -10,6 +10,7 @@ token; a request, or an edit that leads elsewhere, ends that.
 from __future__ import annotations
 
 import asyncio
+import time
 from collections.abc import Hashable
 from dataclasses import dataclass
 
@@ -22,6 +23,9 @@ from qcoder.model.request import CancelToken, Priority
 
 PREFILL_DELAY_S = 0.02
 """A request that comes with its edit is faster without a prefill that it has to interrupt first."""
+
+CONTEXT_S = 20.0
+"""Other files may have changed after this time, so the context is chosen anew within a line."""
 
 COUNTED = ("requests", "cached", "joined", "generations", "prefills")
 """`cached` and `joined` requests needed no generation of their own."""
@@ -52,6 +56,16 @@ class Ask:
         """What a prepared prompt belongs to."""
         document, place = self.snapshot.document, self.place
         return self.basis, document.version, document.text, place.line, place.column, self.invoked
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Known:
+    """A prepared prompt, what it belongs to, and when its context was chosen (monotonic seconds)."""
+
+    version: Hashable
+    basis: Hashable
+    prepared: Prepared
+    made: float
 
 
 @dataclass(slots=True, eq=False)
@@ -96,7 +110,7 @@ class CompletionFlow:
         self._waiting: dict[str, asyncio.Future[None]] = {}
         self._running: dict[str, Running] = {}
         self._timers: dict[str, asyncio.TimerHandle] = {}
-        self._prepared: dict[str, tuple[Hashable, Prepared]] = {}
+        self._prepared: dict[str, Known] = {}
         self._counts = dict.fromkeys(COUNTED, 0)
 
     def counts(self) -> dict[str, int]:
@@ -203,17 +217,19 @@ class CompletionFlow:
         snapshot, place = ask.snapshot, ask.place
 
         def work(token: CancelToken) -> Found | None:
-            version, prepared = self._prepared.get(ask.uri, (None, None))
-            suggestion = complete(
-                snapshot,
-                place.line,
-                place.column,
-                ask.engine,
-                invoked=ask.invoked,
-                cancel=token,
-                prepared=prepared if version == ask.version else None,
-                watch=running.watch,
-            )
+            prepared = self._prepare(ask)
+            suggestion = None
+            if prepared is not None:
+                suggestion = complete(
+                    snapshot,
+                    place.line,
+                    place.column,
+                    ask.engine,
+                    invoked=ask.invoked,
+                    cancel=token,
+                    prepared=prepared,
+                    watch=running.watch,
+                )
             strayed = not agree(running.text, running.typed)
             return None if token.cancelled or strayed else Found(suggestion)
 
@@ -235,15 +251,35 @@ class CompletionFlow:
         self._counts["prefills"] += 1
 
         def work(token: CancelToken) -> None:
-            place = ask.place
-            prepared = prepare(ask.snapshot, place.line, place.column, ask.engine)
-            if prepared is not None:
-                self._prepared[ask.uri] = ask.version, prepared
-                if not token.cancelled:
-                    prefill(prepared, ask.engine, token)
+            prepared = self._prepare(ask)
+            if prepared is not None and not token.cancelled:
+                prefill(prepared, ask.engine, token)
 
         key = prefill_key(ask.uri)
         self._thread.submit(key, Priority.BACKGROUND, work, lambda result, error: None)
+
+    def _prepare(self, ask: Ask) -> Prepared | None:
+        """The prompt of a place; the one before serves while the user types on in its line."""
+        known = self._prepared.get(ask.uri)
+        if known is not None and known.version == ask.version:
+            return known.prepared
+        now = time.monotonic()
+        fresh = known is not None and known.basis == ask.basis and now - known.made < CONTEXT_S
+        prepared = prepare(
+            ask.snapshot,
+            ask.place.line,
+            ask.place.column,
+            ask.engine,
+            ask.invoked,
+            last=known.prepared if known is not None and fresh else None,
+        )
+        if prepared is None:
+            self._prepared.pop(ask.uri, None)
+            return None
+        kept = known is not None and prepared.packed.segments is known.prepared.packed.segments
+        made = known.made if known is not None and kept else now
+        self._prepared[ask.uri] = Known(ask.version, ask.basis, prepared, made)
+        return prepared
 
     def _drop_prefill(self, uri: str) -> None:
         timer = self._timers.pop(uri, None)

@@ -183,8 +183,8 @@ async def test_nothing_is_computed_where_nothing_would_be_shown(
 ) -> None:
     engine, prepared = StepEngine("compute(1)", free=True), []
 
-    def prepare(*arguments: Any) -> Any:
-        prepared.append(completion.prepare(*arguments))
+    def prepare(*arguments: Any, **options: Any) -> Any:
+        prepared.append(completion.prepare(*arguments, **options))
         return prepared[-1]
 
     monkeypatch.setattr(completion_flow, "prepare", prepare)
