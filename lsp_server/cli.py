@@ -143,7 +143,9 @@ def _format(parser: argparse.ArgumentParser) -> None:
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run one command; returns the exit code (argparse exits with 2 by itself)."""
-    from qcoder.lsp_server.headless import InputError  # after --version and --help
+    # After --version and --help.
+    from qcoder.lsp_server.headless import InputError
+    from qcoder.model.errors import ModelError
 
     args = build_parser().parse_args(arguments)
     logging.basicConfig(
@@ -153,7 +155,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     try:
         code: int = getattr(importlib.import_module(module), function)(args)
         return code
-    except InputError as error:
+    except (InputError, ModelError) as error:
         print(f"qcoder {args.command}: {error}", file=sys.stderr)
         return 2
     except BrokenPipeError:

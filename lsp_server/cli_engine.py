@@ -4,20 +4,15 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from qcoder.lsp_server.headless import InputError
 from qcoder.lsp_server.settings import Settings
 from qcoder.model.adapted import model_for
 from qcoder.model.engine import Engine
-from qcoder.model.errors import ModelError
 from qcoder.model.registry import DEFAULT_NAME
 
 
 def load_engine(name: str | None) -> Engine:
-    """The engine of a checkpoint, or of the shipped model for None; raises `InputError`."""
-    try:
-        return Engine.load(name or DEFAULT_NAME)
-    except ModelError as error:
-        raise InputError(str(error)) from None
+    """The engine of a checkpoint, or of the shipped model for None; raises `ModelError`."""
+    return Engine.load(name or DEFAULT_NAME)
 
 
 def workspace_model(name: str | None, root: Path | None, settings: Settings) -> str:

@@ -16,7 +16,6 @@ from tqdm import tqdm
 
 from qcoder.lsp_server.headless import InputError
 from qcoder.model.adapted import adapted_models
-from qcoder.model.errors import ModelError
 from qcoder.model.registry import DEFAULT_NAME, find_model, model_names, models_folder
 
 if TYPE_CHECKING:
@@ -29,11 +28,8 @@ NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,99}")
 
 
 def model(args: argparse.Namespace) -> int:
-    """Run one action; raises `InputError` with what is wrong, where, and what to do."""
-    try:
-        return ACTIONS[args.action](args)
-    except ModelError as error:
-        raise InputError(str(error)) from None
+    """Run one action; raises `InputError` or `ModelError`: what is wrong, where, what to do."""
+    return ACTIONS[args.action](args)
 
 
 def listed(args: argparse.Namespace) -> int:

@@ -38,6 +38,20 @@ def complete(capsys: pytest.CaptureFixture[str], *options: str) -> str:
     return capsys.readouterr().out
 
 
+def test_a_model_that_cannot_fill_in_is_wrong_input(
+    workspace: Path,
+    engine: FakeEngine,
+    capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    special = {name: i for name, i in engine.tokenizer.special.items() if "suffix" not in name}
+    monkeypatch.setattr(type(engine.tokenizer), "special", special)
+    assert main(["complete", "main.py", "--line", "3", "--column", "9"]) == 2
+    error = capsys.readouterr().err
+    assert error.startswith("qcoder complete: tokenizer.json has no <|fim_suffix|>")
+    assert error.count("\n") == 1
+
+
 def test_text_is_the_completion_alone(
     workspace: Path, engine: FakeEngine, capsys: pytest.CaptureFixture[str]
 ) -> None:
