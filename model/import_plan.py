@@ -18,6 +18,7 @@ import torch
 from qcoder.model.checkpoint import Asked, Checkpoint
 from qcoder.model.config import ModelConfig
 from qcoder.model.format_qcoder import ALIGNMENT
+from qcoder.model.mtp import load_mtp
 from qcoder.model.registry import network_class
 from qcoder.model.shard_writer import Entry
 from qcoder.model.tensor_file import DTYPES, FLOATS
@@ -29,7 +30,7 @@ SHARD_BYTES = 2 << 30
 """Size at which the next file begins: what is repeated at most after an interruption."""
 
 SMALL = 64
-"""Matrices with fewer rows stay floats."""
+"""Matrices with fewer rows stay floats, and so do all experts of a layer if some have fewer."""
 
 _EXPERT = re.compile(r"(.*\.experts\.)(\d+)\.(gate|up|down)_proj\.weight")
 
@@ -93,7 +94,8 @@ class Item:
 
 def plan(checkpoint: Checkpoint, config: ModelConfig, options: Options) -> list[list[Item]]:
     """The items of each file; `checkpoint` has headers only. Raises `CheckpointError`."""
-    network_class(config.model_type).load(checkpoint, config, torch.bfloat16, 8)
+    decoder = network_class(config.model_type).load(checkpoint, config, torch.bfloat16, 8)
+    load_mtp(checkpoint, decoder)  # asks for the draft layer, where there is one
     asked = {one.name: one for one in checkpoint.asked}
     items = [
         *_single(checkpoint, asked.values(), options),
@@ -120,21 +122,27 @@ def _dtype(checkpoint: Checkpoint, one: Asked) -> torch.dtype:
 
 
 def _experts(checkpoint: Checkpoint, asked: Iterable[Asked], options: Options) -> Iterable[Item]:
-    """Two stacks a layer: gate and up of each expert above each other, and down."""
+    """Two stacks a layer: gate and up of each expert above each other, and down.
+
+    Experts are read as two stacks or one by one, so either both projections are quantized or none.
+    """
     stacks: dict[tuple[str, str], list[Asked]] = {}
+    plain: set[str] = set()
     for one in asked:
         if found := _EXPERT.fullmatch(one.name):
             projection = "down" if found[3] == "down" else "gate_up"
             stacks.setdefault((found[1], projection), []).append(one)
+            if fitting(options.quantize, one.shape, options.group)[0] == "none":
+                plain.add(found[1])
     for (stem, projection), members in stacks.items():
         name = f"{stem}{projection}_proj.weight"
         count = len(members) // (1 if projection == "down" else 2)
         shape = members[0].shape
-        held, group = fitting(options.quantize, shape, options.group)
-        if held == "none":  # experts that are not quantized are read one by one
+        if stem in plain:
             for one in members:
-                yield Item(one.name, (one.name,), shape, held, _dtype(checkpoint, one))
+                yield Item(one.name, (one.name,), shape, "none", _dtype(checkpoint, one))
             continue
+        held, group = fitting(options.quantize, shape, options.group)
         sources = tuple(member.name for member in members)
         yield Item(name, sources, shape, held, torch.bfloat16, group, count)
 

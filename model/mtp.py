@@ -65,7 +65,8 @@ class Mtp:
 
 def load_mtp(checkpoint: Checkpoint, decoder: Decoder) -> Mtp | None:
     """The draft layer of the checkpoint that `decoder` was loaded from, None if it has none."""
-    if not any(name.startswith(PREFIX) for name in checkpoint.files):
+    is_next = decoder.config.model_type == "qwen3_next"
+    if not is_next or not any(name.startswith(PREFIX) for name in checkpoint.files):
         return None
     c, shape, stem = decoder.config, decoder.cache_shape, PREFIX + "layers.0."
     reader, hidden = WeightReader(checkpoint, decoder.embedding.dtype), c.hidden_size

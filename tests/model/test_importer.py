@@ -323,3 +323,17 @@ def test_odd_shapes_are_held_in_the_next_best_way(
     held: Any, shape: tuple[int, ...], expected: tuple[str, int]
 ) -> None:
     assert fitting(held, shape, 128) == expected
+
+
+@pytest.mark.parametrize("sizes", [(128, 32), (32, 128)])
+def test_experts_with_one_small_side_stay_floats_on_both(
+    sizes: tuple[int, int], make_tiny: Any, tmp_path: Path
+) -> None:
+    hidden, width = sizes
+    tiny = make_tiny(seed=6, hidden_size=hidden, head_dim=32, moe_intermediate_size=width)
+    import_model(tiny.folder, tmp_path / "mine", Options(head="none"))
+    engine = LocalEngine.load(str(tmp_path / "mine"))
+    assert len(engine.logits(IDS)) == len(IDS)
+    (shard,) = (tmp_path / "mine").glob("*.safetensors")
+    found, experts = load_file(shard), [n for n in tiny.tensors if ".experts." in n]
+    assert all(torch.equal(found[name], tiny.tensors[name]) for name in experts)

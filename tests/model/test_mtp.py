@@ -14,6 +14,8 @@ from qcoder.kernels.rms_norm import rms_norm
 from qcoder.model.checkpoint import Checkpoint
 from qcoder.model.config import load_config
 from qcoder.model.errors import CheckpointError
+from qcoder.model.import_plan import Options
+from qcoder.model.importer import import_model
 from qcoder.model.kv_cache import Sequence
 from qcoder.model.mtp import Mtp, load_mtp
 from qcoder.model.registry import network_class
@@ -90,13 +92,19 @@ def load(folder: Path) -> Any:
 
 
 @pytest.fixture(scope="module")
-def mtp(folder: Path, oracle: Oracle, tmp_path_factory: pytest.TempPathFactory) -> Mtp:
+def drafting(folder: Path, oracle: Oracle, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A checkpoint with the layer."""
     path = tmp_path_factory.mktemp("mtp")
     for name in ("config.json", "tokenizer.json"):
         (path / name).write_bytes((folder / name).read_bytes())
     tensors = load_file(folder / "model.safetensors") | disk_tensors(oracle)
     save_file(tensors, path / "model.safetensors", metadata={"format": "pt"})
-    found = load(path)[1]
+    return path
+
+
+@pytest.fixture(scope="module")
+def mtp(drafting: Path) -> Mtp:
+    found = load(drafting)[1]
     assert isinstance(found, Mtp)
     return found
 
@@ -160,3 +168,17 @@ def test_a_part_that_is_missing_is_named(folder: Path, oracle: Oracle, tmp_path:
     save_file(tensors, tmp_path / "model.safetensors", metadata={"format": "pt"})
     with pytest.raises(CheckpointError, match=r"mtp\.fc.* missing"):
         load(tmp_path)
+
+
+@pytest.mark.parametrize("held", ["int8", "none"])
+@torch.inference_mode()
+def test_an_import_keeps_the_layer(held: Any, drafting: Path, mtp: Mtp, tmp_path: Path) -> None:
+    import_model(drafting, tmp_path / "mine", Options(quantize=held))
+    decoder, kept = load(tmp_path / "mine")
+    assert isinstance(kept, Mtp)
+    hidden, ids = trunk(mtp)[:-1], IDS[1:]
+    expected = mtp.forward(hidden, ids, Sequence(mtp.cache_shape))[1]
+    found = kept.forward(hidden, ids, Sequence(kept.cache_shape))[1]
+    tolerance = 0.05 if held == "int8" else 0.0
+    assert float((found - expected).abs().max()) <= tolerance * float(expected.abs().max())
+    assert decoder.weight_bytes > 0
