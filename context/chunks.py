@@ -13,6 +13,7 @@ from bisect import bisect_left
 from collections import defaultdict
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
+from functools import lru_cache
 
 import numpy as np
 from numpy.typing import NDArray
@@ -28,6 +29,7 @@ _MIN_SIMILARITY = 0.06
 _OTHER_LANGUAGE = 0.3
 _RECENT = 1.25
 _COMMON_FILES = 20
+_LAYOUTS = 512
 
 
 @dataclass(frozen=True, slots=True)
@@ -100,8 +102,7 @@ def _alike(record: FileRecord, site: Site, weights: Mapping[str, float]) -> list
     factor *= 1 if family(facts.language) == family(site.file.facts.language) else _OTHER_LANGUAGE
     reason = "same file" if own else "recent file" if record.path in site.recent else "similar code"
     # Sums over the names of each chunk, as differences of running sums: [chunks + 1].
-    positions = np.frombuffer(b"".join(words.chunks), dtype=np.uint16)
-    ends = np.cumsum([0, *(len(chunk) // 2 for chunk in words.chunks)])
+    positions, ends = _layout(words.chunks)
     values = shared[positions]
     weight = np.diff(np.concatenate(([0.0], np.cumsum(values)))[ends])
     common = np.diff(np.concatenate(([0], np.cumsum(values > 0)))[ends])
@@ -112,6 +113,13 @@ def _alike(record: FileRecord, site: Site, weights: Mapping[str, float]) -> list
         if end > start and not (own and start < site.hidden_end and end > site.hidden_start):
             found.append(ScoredChunk(record, start, end, float(scores[number]), reason))
     return found
+
+
+@lru_cache(maxsize=_LAYOUTS)
+def _layout(chunks: tuple[bytes, ...]) -> tuple[NDArray[np.uint16], NDArray[np.int64]]:
+    """The positions of all chunks' names in one row, and where each chunk ends in it."""
+    positions = np.frombuffer(b"".join(chunks), dtype=np.uint16)
+    return positions, np.cumsum([0, *(len(chunk) // 2 for chunk in chunks)])
 
 
 def _shared(identifiers: tuple[str, ...], weights: Mapping[str, float]) -> NDArray[np.float64]:

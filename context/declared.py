@@ -126,11 +126,4 @@ def _patterns(name: str, family: str) -> list[re.Pattern[str]]:
 
 
 def _owner(record: FileRecord, symbol: Symbol) -> list[Symbol]:
-    return [
-        s for s in record.facts.symbols if s.kind in CLASS_KINDS and full_name(s) == symbol.owner
-    ]
-
-
-def full_name(symbol: Symbol) -> str:
-    """A name with its owners, as the owner of its members is written."""
-    return f"{symbol.owner}.{symbol.name}" if symbol.owner else symbol.name
+    return [owner for owner in record.facts.owners(symbol.owner) if owner.kind in CLASS_KINDS]

@@ -9,7 +9,6 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 
 from qcoder.context.costs import Costs
-from qcoder.context.declared import full_name
 from qcoder.context.pieces import Piece, lines_piece, symbol_piece
 from qcoder.context.rank import ScoredSymbol
 from qcoder.context.record import FileRecord, Symbol
@@ -30,7 +29,6 @@ class Definitions:
         self.by_path: dict[str, dict[int, Piece]] = {}
         self._costs = costs
         self._view = view
-        self._owners: dict[str, dict[str, list[Symbol]]] = {}
 
     def has(self, path: str, start_byte: int) -> bool:
         """Whether a definition is among them."""
@@ -136,17 +134,12 @@ class Definitions:
         """Definitions around one, outermost first."""
         if not symbol.owner:
             return []
-        if record.path not in self._owners:
-            named: dict[str, list[Symbol]] = {}
-            for known in record.facts.symbols:
-                named.setdefault(full_name(known), []).append(known)
-            self._owners[record.path] = named
         parts = symbol.owner.split(".")
         around = [".".join(parts[: depth + 1]) for depth in range(len(parts))]
         return [
             owner
             for name in around
-            for owner in self._owners[record.path].get(name, ())
+            for owner in record.facts.owners(name)
             if owner.start_byte < symbol.start_byte and symbol.end_byte <= owner.end_byte
         ]
 

@@ -230,8 +230,7 @@ class Index:
             (record, symbol)
             for record in records
             if record is not None
-            for symbol in record.facts.symbols
-            if symbol.name == name and not symbol.nested
+            for symbol in record.facts.named(name)
         ]
 
     def text(self, path: str) -> str | None:
@@ -250,8 +249,9 @@ class Index:
         if overlay is not None:
             same = overlay.record.facts.hash == record.facts.hash
             return overlay.document.text if same else None
-        source = read_source(self.root, record.path, self._exclude_spec)
-        if isinstance(source, Source) and source.hash == record.facts.hash:
+        known = record.facts.hash
+        source = read_source(self.root, record.path, self._exclude_spec, known)
+        if isinstance(source, Source) and source.hash == known:
             return source.text
         return None
 

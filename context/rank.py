@@ -148,6 +148,7 @@ class _Fit:
         self._language = family(site.file.facts.language)
         self._in_test = _TEST_PATH.search(self._path) is not None
         self._of_paths: dict[str, float] = {}
+        self._of_names: dict[str, float] = {}
         self._index = index
 
     def of(self, record: FileRecord, symbol: Symbol) -> float:
@@ -157,11 +158,16 @@ class _Fit:
             away = not self._in_test and _TEST_PATH.search(record.path) is not None
             of_path = self._of_paths[record.path] = _TEST_FACTOR if away else 1.0
         factor = of_path * self._of_kind(self._wanted, symbol) * self._of_name(record, symbol)
-        if self._index is not None:
-            calls = self._index.calls(symbol.name)
-            # In steps, so that a call more while somebody types changes no order.
-            factor *= 0.5 + 0.5 * min(1.0, round(math.log1p(calls)) / 4)
-        return factor
+        of_name = self._of_names.get(symbol.name)
+        if of_name is None:
+            of_name = self._of_names[symbol.name] = self._of_calls(symbol.name)
+        return factor * of_name
+
+    def _of_calls(self, name: str) -> float:
+        if self._index is None:
+            return 1.0
+        # In steps, so that a call more while somebody types changes no order.
+        return 0.5 + 0.5 * min(1.0, round(math.log1p(self._index.calls(name))) / 4)
 
     def _of_kind(self, wanted: Wanted, symbol: Symbol) -> float:
         is_class, is_method = symbol.kind in CLASS_KINDS, bool(symbol.owner)

@@ -11,7 +11,7 @@ import posixpath
 import re
 from collections.abc import Iterator
 
-from qcoder.context.declared import Sure, declared, distinct, full_name, results, spelled
+from qcoder.context.declared import Sure, declared, distinct, results, spelled
 from qcoder.context.lookup import CLASS_KINDS, Lookup, Pair
 from qcoder.context.record import FileRecord, Symbol
 
@@ -138,7 +138,7 @@ def _members_of(lookup: Lookup, start: Pair) -> Iterator[Valued]:
 
 
 def _methods(lookup: Lookup, file: FileRecord, owner: Symbol) -> Iterator[Pair]:
-    full = full_name(owner)
+    full = owner.full_name
     for symbol in file.facts.symbols:
         if symbol.owner == full and not symbol.nested:
             yield file, symbol

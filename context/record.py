@@ -40,6 +40,7 @@ _MAX_SUMMARY_CHARS = 240
 # Enough for what a request touches, and a fraction of what all records would take unpacked.
 _UNPACKED_OUTLINES = 2048
 _UNPACKED_WORDS = 512
+_LOOKED_UP = 512
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,6 +61,11 @@ class Symbol:
     signature: str
     summary: str
     nested: bool
+
+    @property
+    def full_name(self) -> str:
+        """The name with its owners, as the owner of its members is written."""
+        return f"{self.owner}.{self.name}" if self.owner else self.name
 
 
 @dataclass(frozen=True, slots=True)
@@ -99,6 +105,14 @@ class Facts:
     def symbols(self) -> tuple[Symbol, ...]:
         """Definitions in file order."""
         return _outline(self.packed_outline).symbols
+
+    def named(self, name: str) -> Sequence[Symbol]:
+        """Definitions of a name outside functions, in file order."""
+        return _by_name(self.packed_outline).get(name, ())
+
+    def owners(self, owner: str) -> Sequence[Symbol]:
+        """Definitions that a symbol's dotted `owner` may mean, in file order."""
+        return _owners(self.packed_outline).get(owner, ())
 
     @property
     def imports(self) -> tuple[Import, ...]:
@@ -223,6 +237,31 @@ def _outline(packed: bytes) -> Outline:
     return Outline(
         tuple(Symbol(*row) for row in symbols), tuple(Import(*row) for row in imports), project
     )
+
+
+@lru_cache(maxsize=_LOOKED_UP)
+def _by_name(packed: bytes) -> Mapping[str, Sequence[Symbol]]:
+    found: dict[str, list[Symbol]] = {}
+    for symbol in _outline(packed).symbols:
+        if not symbol.nested:
+            found.setdefault(symbol.name, []).append(symbol)
+    return found
+
+
+@lru_cache(maxsize=_LOOKED_UP)
+def _owners(packed: bytes) -> Mapping[str, Sequence[Symbol]]:
+    """Definitions by their full names, those that own others alone."""
+    symbols = _outline(packed).symbols
+    asked: set[str] = set()
+    for owner in {symbol.owner for symbol in symbols}:
+        parts = owner.split(".")
+        asked.update(".".join(parts[: depth + 1]) for depth in range(len(parts)))
+    found: dict[str, list[Symbol]] = {}
+    for symbol in symbols:
+        full = symbol.full_name
+        if full in asked:
+            found.setdefault(full, []).append(symbol)
+    return found
 
 
 @lru_cache(maxsize=_UNPACKED_WORDS)

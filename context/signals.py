@@ -13,7 +13,6 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from types import MappingProxyType
 
 from qcoder.context.chunks import ScoredChunk, rarities
-from qcoder.context.declared import full_name
 from qcoder.context.imports import EVERYTHING, Import
 from qcoder.context.lookup import CLASS_KINDS, Lookup
 from qcoder.context.receivers import Valued, members
@@ -103,7 +102,7 @@ def _own_names(statement: Import) -> list[str]:
 def _methods(record: FileRecord, owner: Symbol, value: float) -> Iterator[Valued]:
     if owner.kind not in CLASS_KINDS:
         return
-    full = full_name(owner)
+    full = owner.full_name
     for symbol in record.facts.symbols:
         if symbol.owner == full and not symbol.nested:
             yield record, symbol, value

@@ -183,9 +183,16 @@ def ignored_by_rules(root: Path, path: str) -> bool:
 
 
 def read_source(
-    root: Path, path: str, exclude: pathspec.GitIgnoreSpec | None = None
+    root: Path,
+    path: str,
+    exclude: pathspec.GitIgnoreSpec | None = None,
+    accepted_hash: bytes | None = None,
 ) -> Source | str:
-    """Read one file, or say in a few words why it does not count. Never raises on a bad file."""
+    """Read one file, or say in a few words why it does not count. Never raises on a bad file.
+
+    Content whose hash is `accepted_hash` was looked through when its record was made: only where
+    the file is and how it is named is asked again.
+    """
     try:
         info, reason = _stat_inside(root, path, exclude)
         if reason is not None:
@@ -200,11 +207,15 @@ def read_source(
     except (OSError, ValueError) as error:
         logger.warning("read path=%r failed (%s): the file is left out", path, error)
         return "unreadable"
-    reason = content_reason(data) or refused(path, data, exclude)
+    content_hash = xxhash.xxh3_128_digest(data)
+    if content_hash == accepted_hash:
+        reason = refused(path, None, exclude)
+    else:
+        reason = content_reason(data) or refused(path, data, exclude)
     if reason is not None:
         return reason
     text = data.decode("utf-8", "replace")
-    return Source(text, info.st_size, info.st_mtime_ns, xxhash.xxh3_128_digest(data))
+    return Source(text, info.st_size, info.st_mtime_ns, content_hash)
 
 
 def _stat_inside(

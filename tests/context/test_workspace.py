@@ -290,6 +290,21 @@ def test_secret_contents_are_refused_anywhere_in_the_file(tmp_path: Path, secret
     assert read_source(tmp_path, "a.py") == "secret in content"
 
 
+def test_known_content_is_not_looked_through_again_but_its_place_and_name_are(
+    tmp_path: Path,
+) -> None:
+    secret = f"key = '{SECRET_CONTENTS[-1]}'\n"
+    write(tmp_path, {"a.py": "x = 1\n", "private/b.py": "x = 1\n", ".env": "x = 1\n"})
+    known = read_source(tmp_path, "a.py")
+    assert isinstance(known, Source)
+    assert read_source(tmp_path, "a.py", None, known.hash) == known
+    spec = exclude_spec(["private/"])
+    assert read_source(tmp_path, "private/b.py", spec, known.hash) == "excluded by settings"
+    assert read_source(tmp_path, ".env", None, known.hash) == "secret by name"
+    (tmp_path / "a.py").write_text(secret)
+    assert read_source(tmp_path, "a.py", None, known.hash) == "secret in content"
+
+
 def test_symlinks_out_of_the_root_and_to_secrets_are_refused(tmp_path: Path) -> None:
     root = tmp_path / "root"
     write(root, {"a.py": "a = 1\n", ".env": "X=1\n", "sub/b.py": "b = 1\n"})
