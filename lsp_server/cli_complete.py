@@ -13,7 +13,7 @@ from qcoder.context.index import Index
 from qcoder.context.pack import pack
 from qcoder.context.privacy import exclude_spec, refused
 from qcoder.context.workspace import find_root
-from qcoder.lsp_server.cli_engine import load_engine, workspace_model
+from qcoder.lsp_server.cli_engine import load_engine, remote_or_none, workspace_model
 from qcoder.lsp_server.cli_workspace import settings_of, workspace_index
 from qcoder.lsp_server.completion import complete as complete_at
 from qcoder.lsp_server.completion import context_rows
@@ -52,7 +52,10 @@ def opened(args: argparse.Namespace) -> tuple[Snapshot, Index, int, int, float]:
 def complete(args: argparse.Namespace) -> int:
     """Print the completion at the cursor; an explicit request, so the bar is low."""
     snapshot, index, line, column, index_ms = opened(args)
-    engine = load_engine(workspace_model(args.model, snapshot.root, snapshot.settings))
+    settings = snapshot.settings
+    engine = remote_or_none(args.model, settings) or load_engine(
+        workspace_model(args.model, snapshot.root, settings)
+    )
     tables = [file_table(snapshot.document.text, engine.tokenizer)]
     table = workspace_table(index, engine.tokenizer, snapshot.path)
     tables += [table] if table is not None else []

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
+from qcoder.lsp_server.remote_model import remote_engine
 from qcoder.lsp_server.settings import Settings
 from qcoder.model.adapted import model_for
 from qcoder.model.engine import Engine
@@ -13,6 +14,11 @@ from qcoder.model.registry import DEFAULT_NAME
 def load_engine(name: str | None) -> Engine:
     """The engine of a checkpoint, or of the shipped model for None; raises `ModelError`."""
     return Engine.load(name or DEFAULT_NAME)
+
+
+def remote_or_none(name: str | None, settings: Settings) -> Engine | None:
+    """The remote engine of the settings, unless `name` chooses a local model; raises `RemoteError`."""
+    return remote_engine(settings) if name is None else None
 
 
 def workspace_model(name: str | None, root: Path | None, settings: Settings) -> str:

@@ -20,6 +20,7 @@ from qcoder.context.privacy import exclude_spec
 from qcoder.context.workspace import find_root, ignored_by_rules, is_listed, read_source
 from qcoder.lsp_server.cli_workspace import settings_of, workspace_index
 from qcoder.lsp_server.headless import InputError
+from qcoder.lsp_server.remote_model import remote_engine
 from qcoder.lsp_server.settings import resolve_settings, user_file
 
 REPORT_KEYS = (
@@ -164,6 +165,19 @@ def _settings() -> tuple[bool, str]:
     return not problems, "; ".join(problems) or f"{user_file()} and qcoder.toml: no problems"
 
 
+def _remote() -> tuple[bool, str]:
+    from qcoder.model.errors import ModelError
+
+    settings, _ = resolve_settings()
+    try:
+        engine = remote_engine(settings)
+    except ModelError as error:
+        return False, str(error)
+    if engine is None:
+        return True, "off: nothing leaves this machine"
+    return True, f"{engine.info.path} runs {engine.info.name}: prompts are sent there"
+
+
 CHECKS: dict[str, Callable[[], tuple[bool, str]]] = {
     "version": _versions,
     "torch": _torch,
@@ -172,5 +186,6 @@ CHECKS: dict[str, Callable[[], tuple[bool, str]]] = {
     "cache": _cache,
     "git": _git,
     "settings": _settings,
+    "remote": _remote,
     "index": _index,
 }

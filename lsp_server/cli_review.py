@@ -15,7 +15,7 @@ from typing import Any
 from qcoder.context.privacy import exclude_spec, refused
 from qcoder.context.workspace import find_root, list_files
 from qcoder.lsp_server.changes import ChangedFile, since, staged, top_level
-from qcoder.lsp_server.cli_engine import load_engine, workspace_model
+from qcoder.lsp_server.cli_engine import load_engine, remote_or_none, workspace_model
 from qcoder.lsp_server.cli_workspace import settings_of
 from qcoder.lsp_server.headless import InputError, file_table, read_text, snapshot_of_file
 from qcoder.lsp_server.report_formats import FORMATS
@@ -141,7 +141,10 @@ def docstring(args: argparse.Namespace) -> int:
     snapshot = snapshot_of_file(path, root, settings_of(root), None)
     engine = None
     if args.model != "none" and not args.check:
-        engine = load_engine(workspace_model(args.model, snapshot.root, snapshot.settings))
+        settings = snapshot.settings
+        engine = remote_or_none(args.model, settings) or load_engine(
+            workspace_model(args.model, snapshot.root, settings)
+        )
         table = file_table(snapshot.document.text, engine.tokenizer)
         snapshot = replace(snapshot, copy_tables=(table,))
     try:

@@ -126,7 +126,7 @@ def complete(
         confidence=generated.confidence,
         tokens=generated.tokens,
         finish_reason=generated.finish,
-        prompt_tokens=len(ready.prompt.ids),
+        prompt_tokens=last.prompt_tokens,
         reused_tokens=last.reused_tokens,
         temperature=temperature,
         sources={"model": generated.tokens - generated.copied, "ngram": generated.copied},

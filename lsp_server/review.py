@@ -62,7 +62,8 @@ def review_document(
     )
     findings = structural_findings(snapshot, place, changed)
     settings = snapshot.settings.review
-    if engine is not None and settings.model_hints and not (cancel and cancel.cancelled):
+    local = engine is not None and not engine.info.is_remote  # hints need logits
+    if engine and local and settings.model_hints and not (cancel and cancel.cancelled):
         findings += model_hints(snapshot, place, engine, changed, cancel)
     return sorted(findings, key=lambda f: (f.line, f.column, f.rule))
 

@@ -26,7 +26,8 @@ from qcoder.context.watch import Watcher
 from qcoder.lsp_server.headless import file_table, workspace_table
 from qcoder.lsp_server.jobs import EngineThread
 from qcoder.lsp_server.protocol import Status
-from qcoder.lsp_server.settings import FILE_NAME, ModelSettings, Settings
+from qcoder.lsp_server.remote_model import remote_engine
+from qcoder.lsp_server.settings import FILE_NAME, Settings
 from qcoder.lsp_server.snapshot import Snapshot
 from qcoder.model.adapted import model_for
 from qcoder.model.engine import Engine
@@ -105,7 +106,7 @@ class Session:
         old, self.settings = self.settings, settings
         if not self._started:
             return
-        if settings.model != old.model:
+        if (settings.model, settings.remote) != (old.model, old.remote):
             self.restart_engine()
         if settings.privacy != old.privacy:
             self.change_folders([f.root for f in self.folders], [f.root for f in self.folders])
@@ -132,7 +133,7 @@ class Session:
         self.engine = None
         self._begin("loading", LOADING)
         roots = [folder.root for folder in self.folders]
-        load = partial(load_engine, self.settings.model, roots[0] if len(roots) == 1 else None)
+        load = partial(load_engine, self.settings, roots[0] if len(roots) == 1 else None)
         self.engine_thread.submit("load", Priority.COMPLETION, load, self._loaded)
 
     def reindex(self) -> None:
@@ -261,8 +262,9 @@ class Session:
         folder, relative = self.locate(path)
         if folder is not None and folder.index is not None:
             folder.index.overlay(relative, document)
-        if self.engine is not None and len(document.text) <= MAX_TABLE_CHARACTERS:
-            self._tables[uri] = file_table(document.text, self.engine.tokenizer)
+        engine = self.engine  # a remote one copies nothing
+        if engine and not engine.info.is_remote and len(document.text) <= MAX_TABLE_CHARACTERS:
+            self._tables[uri] = file_table(document.text, engine.tokenizer)
 
     def _loaded(self, engine: Engine | None, error: BaseException | None) -> None:
         if engine is None and error is None:
@@ -280,8 +282,9 @@ class Session:
         self.later(partial(self._end, "loading"))
 
     def _build_table(self, folder: Folder) -> None:
-        if folder.index is not None and self.engine is not None and not folder.closed:
-            folder.table = workspace_table(folder.index, self.engine.tokenizer)
+        engine = self.engine
+        if engine and not engine.info.is_remote and folder.index and not folder.closed:
+            folder.table = workspace_table(folder.index, engine.tokenizer)
 
     def _index(self, folder: Folder) -> None:
         if folder.closed:
@@ -367,13 +370,16 @@ class Session:
             return Status("Normal", "ready", "")
 
 
-def load_engine(wanted: ModelSettings, root: Path | None, _: CancelToken) -> Engine:
-    """The engine of the settings for a workspace, warmed up; raises `CheckpointError`."""
+def load_engine(settings: Settings, root: Path | None, _: CancelToken) -> Engine:
+    """The engine of the settings for a workspace, warmed up; raises `ModelError`."""
     script = os.environ.get(ENGINE_VARIABLE, "")
     if script.startswith("fake:"):
         from qcoder.model.fake import FakeEngine
 
         return cast(Engine, FakeEngine([script.removeprefix("fake:")]))
+    if remote := remote_engine(settings):
+        return remote
+    wanted = settings.model
     engine = Engine.load(
         model_for(root, wanted.name) if wanted.adapted else wanted.name,
         wanted.device,

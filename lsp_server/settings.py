@@ -2,7 +2,7 @@
 
 Precedence: the defaults, then the user's own file, then what the editor sends; a workspace's
 `qcoder.toml` is read last and, unless the user trusts the workspace, may only tighten: switch
-features off, lower limits, exclude more files. It never chooses a model. A bad option costs that
+features off, lower limits, exclude more files. It never chooses a model, nor, trusted or not, a server. A bad option costs that
 option and nothing else: every reader here returns its problems as sentences.
 """
 
@@ -83,6 +83,25 @@ class ModelSettings:
 
 
 @dataclass(frozen=True, slots=True)
+class RemoteSettings:
+    """A model that an OpenAI-compatible server runs, in place of the local one; no `url`, no server.
+
+    Only the user sets these: no workspace's file does, trusted or not.
+    `api_key_env` names the environment variable with the key; `tokenizer` is a `tokenizer.json` to
+    count with; `timeout_s` is how long the server may be silent.
+    """
+
+    url: str = field(default="", metadata={"tighten": "never"})
+    model: str = field(default="", metadata={"tighten": "never"})
+    kind: Literal["fim", "suffix", "chat"] = "fim"
+    fim_format: Literal["qwen", "qcoder", "starcoder", "deepseek"] = "qwen"
+    api_key_env: str = field(default="", metadata={"tighten": "never"})
+    tokenizer: str = field(default="", metadata={"tighten": "never"})
+    timeout_s: float = _number(30.0, 1.0, 600.0)
+    allow_http: bool = False
+
+
+@dataclass(frozen=True, slots=True)
 class PrivacySettings:
     """Glob patterns that never reach index, prompt, review or log."""
 
@@ -97,6 +116,7 @@ class Settings:
     review: ReviewSettings = field(default_factory=ReviewSettings)
     docstring: DocstringSettings = field(default_factory=DocstringSettings)
     model: ModelSettings = field(default_factory=ModelSettings)
+    remote: RemoteSettings = field(default_factory=RemoteSettings)
     privacy: PrivacySettings = field(default_factory=PrivacySettings)
 
 
@@ -120,7 +140,7 @@ def resolve_settings(
         problems += found
     for root in roots:
         if (root / FILE_NAME).is_file():
-            settings, found = _merge_file(root / FILE_NAME, settings, trusted)
+            settings, found = _merge_workspace(root / FILE_NAME, settings, trusted)
             problems += found
     return settings, problems
 
@@ -163,6 +183,15 @@ def _merge_file(path: Path, base: Settings, trusted: bool) -> tuple[Settings, li
     data, problems = load_toml(path)
     settings, found = parse_settings(data, base, str(path), trusted)
     return settings, problems + found
+
+
+def _merge_workspace(path: Path, base: Settings, trusted: bool) -> tuple[Settings, list[str]]:
+    """A workspace's file. Where code is sent is the user's own decision, whatever is trusted."""
+    settings, problems = _merge_file(path, base, trusted)
+    if settings.remote != base.remote:
+        problems.append(f"{path}: 'remote' counts in your own settings only; it is ignored here")
+        settings = dataclasses.replace(settings, remote=base.remote)
+    return settings, problems
 
 
 def _nested(data: Mapping[str, Any]) -> dict[str, Any]:

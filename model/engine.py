@@ -1,6 +1,7 @@
 """The engine as the rest of the project sees it: a Protocol and how to get one.
 
-Implementations: `local.py` (in process, the default), `fake.py` (scripted, for tests).
+Implementations: `local.py` (in process, the default), `remote.py` (a server of the user's choice),
+`fake.py` (scripted, for tests).
 An engine is used by one thread at a time; only `CancelToken.cancel` may come from another.
 """
 
@@ -19,6 +20,9 @@ if TYPE_CHECKING:
 
 FimOrder = Literal["psm", "spm"]
 
+REMOTE = "remote"
+"""The architecture of a model that a server runs: what it is made of is not known here."""
+
 
 @dataclass(frozen=True, slots=True)
 class ModelInfo:
@@ -34,6 +38,11 @@ class ModelInfo:
     fim_order: FimOrder = "psm"
     is_default: bool = False
     manifest: dict[str, Any] = field(default_factory=dict)
+
+    @property
+    def is_remote(self) -> bool:
+        """Whether text leaves this machine; such a model has neither logits nor its tokenizer here."""
+        return self.architecture == REMOTE
 
 
 @dataclass(frozen=True, slots=True)

@@ -16,3 +16,11 @@ class CheckpointError(ModelError):
 
 class PromptTooLongError(ModelError):
     """Prompt and requested tokens do not fit the model's context."""
+
+
+class RemoteError(ModelError):
+    """A remote server cannot be used. `status` is its HTTP status, 0 when it gave none."""
+
+    def __init__(self, message: str, status: int = 0) -> None:
+        super().__init__(message)
+        self.status = status

@@ -59,8 +59,18 @@ def test_declared_setting_matches_the_servers(row: tuple[Any, ...]) -> None:
 
 def test_an_untrusted_workspace_chooses_neither_program_nor_model() -> None:
     restricted = PACKAGE["capabilities"]["untrustedWorkspaces"]["restrictedConfigurations"]
-    model = {f"qcoder.model.{camel(name)}" for group, name, *_ in fields() if group == "model"}
-    assert set(restricted) == model | {"qcoder.serverPath"}
+    chosen = {
+        f"qcoder.{group}.{camel(name)}"
+        for group, name, *_ in fields()
+        if group in ("model", "remote")
+    }
+    assert set(restricted) == chosen | {"qcoder.serverPath"}
+
+
+def test_no_workspace_says_where_code_is_sent() -> None:
+    declared = PACKAGE["contributes"]["configuration"]["properties"]
+    remote = {key: row["scope"] for key, row in declared.items() if ".remote." in key}
+    assert set(remote.values()) == {"machine"}
 
 
 def test_the_settings_page_lists_every_setting() -> None:
