@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import json
+import threading
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -13,6 +14,7 @@ from qcoder.lsp_server.remote_model import remote_engine
 from qcoder.lsp_server.settings import RemoteSettings, Settings, resolve_settings
 from qcoder.model.errors import RemoteError
 
+PATIENCE_S = 20
 CODE = "def total(items):\n    return "
 
 
@@ -124,3 +126,52 @@ async def test_a_server_that_cannot_be_reached_is_the_status(
     options = {"remote": {"url": "http://127.0.0.1:1/v1"}}
     await editor.start(tmp_path, options=options, ready=False)
     assert "cannot be reached" in (await editor.status("Error"))["params"]["message"]
+
+
+@pytest.mark.asyncio
+async def test_an_editor_gets_ghost_text_from_the_server_and_nothing_is_sent_unasked(
+    server: Any, editor: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.delenv("QCODER_ENGINE")
+    url, handler = server
+    handler.script = lambda h, body: h.stream(choice("sum(items)", "stop", -0.1))
+    await editor.start(tmp_path, options={"remote": {"url": url}})
+    uri = editor.open(tmp_path / "a.py", CODE)
+    assert handler.bodies == []
+    _, answer = editor.inline(uri, 1, 11)
+    assert (await answer)["result"]["items"][0]["insertText"] == "sum(items)"
+    assert len(handler.bodies) == 1
+    hidden = editor.open(tmp_path / ".env", "KEY = \n")
+    _, answer = editor.inline(hidden, 0, 6, invoked=True)
+    assert not (await answer)["result"]["items"]
+    assert len(handler.bodies) == 1
+
+
+@pytest.mark.asyncio
+async def test_a_keystroke_closes_the_connection_of_the_request_before(
+    server: Any, editor: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.delenv("QCODER_ENGINE")
+    url, handler = server
+    begun, closed = threading.Event(), threading.Event()
+
+    def script(h: Handler, body: dict[str, Any]) -> None:
+        if begun.is_set():
+            h.stream(choice("len(items)", "stop", -0.1))
+            return
+        h.stream(choice("x", None, -0.1), done=False)
+        begun.set()
+        h.connection.settimeout(PATIENCE_S)
+        if h.connection.recv(1) == b"":
+            closed.set()
+
+    handler.script = script
+    await editor.start(tmp_path, options={"remote": {"url": url}})
+    uri = editor.open(tmp_path / "a.py", CODE)
+    _, first = editor.inline(uri, 1, 11)
+    await editor.until(begun.is_set)
+    editor.change(uri, "(", (1, 11))
+    _, second = editor.inline(uri, 1, 12)
+    assert (await first)["result"] is None
+    await editor.until(closed.is_set)
+    await second
