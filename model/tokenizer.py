@@ -21,6 +21,7 @@ from tokenizers import Tokenizer as Backend
 
 from qcoder.model.config import id_list, read_json
 from qcoder.model.errors import CheckpointError
+from qcoder.model.fast_tokens import fast_encode
 
 MAX_COUNTS = 200_000
 """Texts whose number of tokens is remembered: some 25 MB."""
@@ -49,7 +50,7 @@ CONTROL = re.compile(r"<\|.*\|>")
 class Tokenizer:
     """A byte-level BPE tokenizer; immutable after loading."""
 
-    def __init__(self, backend: Backend, digest: str, eos_ids: Collection[int] = ()) -> None:
+    def __init__(self, backend: Backend, data: bytes, eos_ids: Collection[int] = ()) -> None:
         added = backend.get_added_tokens_decoder()
         unflagged = {token.content for token in added.values() if not token.special}
         marks = sorted(filter(MARK.fullmatch, unflagged))
@@ -57,7 +58,7 @@ class Tokenizer:
         backend.add_special_tokens([AddedToken(m, special=True, normalized=False) for m in marks])
         backend.encode_special_tokens = True
         self._backend = backend
-        self.hash = digest
+        self.hash = hashlib.sha256(data).hexdigest()
         self.vocab_size: int = backend.get_vocab_size(with_added_tokens=True)
         self.special: Mapping[str, int] = {
             t.content: i for i, t in added.items() if t.special or t.content in marks
@@ -66,6 +67,11 @@ class Tokenizer:
         self.eos_ids: frozenset[int] = frozenset(stops | set(eos_ids))
         spoken = {name for name in unflagged if not CONTROL.fullmatch(name)}
         self._bytes = byte_table(backend, self.vocab_size, spoken)
+        # Added tokens that stay in text are the library's own business.
+        plain = len(self.special) == len(added)
+        fast = fast_encode(data, backend, self._bytes) if plain else None
+        self.is_fast = fast is not None
+        self._encode = fast or self._encode_by_library
         self._counts: dict[bytes, int] = {}
 
     @staticmethod
@@ -79,12 +85,14 @@ class Tokenizer:
             raise CheckpointError(f"{path}: file is missing; download it again") from None
         except Exception as error:  # the tokenizers library raises bare Exception
             raise CheckpointError(f"{path}: cannot be read ({error}); download it again") from None
-        return Tokenizer(backend, hashlib.sha256(data).hexdigest(), configured_eos(folder))
+        return Tokenizer(backend, data, configured_eos(folder))
 
     def encode(self, text: str) -> list[int]:
         """Token ids of plain text."""
         # Lone surrogates reach us from editors; the tokenizer takes valid Unicode only.
-        text = text.encode("utf-8", "replace").decode("utf-8")
+        return self._encode(text.encode("utf-8", "replace").decode("utf-8"))
+
+    def _encode_by_library(self, text: str) -> list[int]:
         ids: list[int] = self._backend.encode(text, add_special_tokens=False).ids
         return ids
 
