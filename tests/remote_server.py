@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import ssl
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -48,7 +49,7 @@ class Handler(BaseHTTPRequestHandler):
 
 
 @contextmanager
-def served() -> Iterator[tuple[str, type[Handler]]]:
+def served(tls: ssl.SSLContext | None = None) -> Iterator[tuple[str, type[Handler]]]:
     """A running server with a fresh handler: its address, and where to put the script."""
 
     class Own(Handler):
@@ -58,10 +59,12 @@ def served() -> Iterator[tuple[str, type[Handler]]]:
 
     http = ThreadingHTTPServer(("127.0.0.1", 0), Own)
     http.daemon_threads = True
+    if tls is not None:
+        http.socket = tls.wrap_socket(http.socket, server_side=True)
     thread = threading.Thread(target=http.serve_forever, kwargs={"poll_interval": 0.01})
     thread.start()
     try:
-        yield f"http://127.0.0.1:{http.server_port}/v1", Own
+        yield f"http{'s' if tls else ''}://127.0.0.1:{http.server_port}/v1", Own
     finally:
         http.shutdown()
         thread.join()

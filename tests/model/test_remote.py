@@ -2,6 +2,9 @@ from __future__ import annotations
 
 import json
 import logging
+import shutil
+import ssl
+import subprocess
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -170,7 +173,13 @@ def hanging(closed: threading.Event, begun: threading.Event) -> Callable[..., No
         handler.stream(choice("x", None, -0.1), done=False)
         begun.set()
         handler.connection.settimeout(PATIENCE_S)
-        if handler.connection.recv(1) == b"":
+        try:
+            gone = handler.connection.recv(1) == b""
+        except ConnectionError:
+            gone = True
+        except ssl.SSLError as error:  # without the goodbye of TLS
+            gone = "EOF" in str(error)
+        if gone:
             closed.set()
 
     return script
@@ -306,6 +315,48 @@ def test_a_server_without_a_list_of_models_needs_a_name(server: Any) -> None:
 def test_a_server_that_is_not_there_is_said() -> None:
     with pytest.raises(RemoteError, match="cannot be reached"):
         RemoteEngine.connect(RemoteOptions("http://127.0.0.1:1/v1"))
+
+
+def test_https_to_a_server_that_speaks_http_is_said(server: Any) -> None:
+    url, handler = server
+    with pytest.raises(RemoteError, match="cannot be reached"):
+        RemoteEngine.connect(RemoteOptions(url.replace("http:", "https:"), api_key="k-123"))
+    assert handler.keys == []
+
+
+def certificate(folder: Path) -> Path:
+    """A fresh certificate of 127.0.0.1 and its key, signed by itself, in one file."""
+    if shutil.which("openssl") is None:
+        pytest.skip("needs the openssl command to make a certificate")
+    path, key = folder / "own.pem", folder / "key.pem"
+    options = ["-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:P-256", "-nodes", "-days", "2"]
+    names = ["-subj", "/CN=127.0.0.1", "-addext", "subjectAltName=IP:127.0.0.1"]
+    files = ["-keyout", str(key), "-out", str(path)]
+    done = subprocess.run(
+        ["openssl", "req", "-x509", *options, *names, *files], capture_output=True, check=False
+    )
+    assert done.returncode == 0, done.stderr
+    path.write_bytes(path.read_bytes() + key.read_bytes())
+    return path
+
+
+def test_certificates_are_verified_and_cancellation_works_through_tls(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = certificate(tmp_path)
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    context.load_cert_chain(path)
+    closed, cancel = threading.Event(), CancelToken()
+    with served(context) as (url, handler):
+        handler.script = hanging(closed, threading.Event())
+        with pytest.raises(RemoteError, match="SSL_CERT_FILE"):
+            RemoteEngine.connect(RemoteOptions(url))
+        monkeypatch.setenv("SSL_CERT_FILE", str(path))
+        outs = RemoteEngine.connect(RemoteOptions(url)).generate(request(cancel=cancel))
+        assert next(outs).text == "x"
+        cancel.cancel()
+        assert [out.finish for out in outs] == [FinishReason.CANCELLED]
+        assert closed.wait(PATIENCE_S)
 
 
 def test_the_key_goes_into_the_header_and_nowhere_else(
