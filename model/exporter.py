@@ -22,7 +22,7 @@ from qcoder.model.config import ModelConfig, load_config, read_json
 from qcoder.model.errors import CheckpointError
 from qcoder.model.gguf_config import HUB_TOKENIZER, tokenizer_metadata
 from qcoder.model.gguf_names import ARCHITECTURES, gguf_name
-from qcoder.model.import_plan import Item, Options, plan
+from qcoder.model.import_plan import Item, Options, plan, refuse_stacks
 from qcoder.model.importer import EXTRA_FILES, Source, content, shard_name
 from qcoder.model.shard_writer import write_shard
 
@@ -159,6 +159,7 @@ def _floats(source: Path, target: Path) -> tuple[ModelConfig, list[list[Item]]]:
     if config.quantization == "qcoder-int4":
         raise CheckpointError(f"{source}: is rounded to int4; export what it was imported from")
     with Checkpoint.open(source, headers_only=True) as checkpoint:
+        refuse_stacks(checkpoint)
         files = plan(checkpoint, config, Options("none", head="none"))
     dtype = _dtype(config)
     return config, [[replace(item, dtype=dtype) for item in items] for items in files]

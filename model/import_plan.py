@@ -17,6 +17,7 @@ import torch
 
 from qcoder.model.checkpoint import Asked, Checkpoint
 from qcoder.model.config import ModelConfig
+from qcoder.model.errors import CheckpointError
 from qcoder.model.format_qcoder import ALIGNMENT
 from qcoder.model.mtp import load_mtp
 from qcoder.model.registry import network_class
@@ -33,6 +34,7 @@ SMALL = 64
 """Matrices with fewer rows stay floats, and so do all experts of a layer if some have fewer."""
 
 _EXPERT = re.compile(r"(.*\.experts\.)(\d+)\.(gate|up|down)_proj\.weight")
+_STACK = re.compile(r".*\.experts\.(gate_up|down)_proj\.weight")
 
 
 @dataclass(frozen=True, slots=True)
@@ -102,6 +104,17 @@ def plan(checkpoint: Checkpoint, config: ModelConfig, options: Options) -> list[
         *_experts(checkpoint, asked.values(), options),
     ]
     return _files(items)
+
+
+def refuse_stacks(checkpoint: Checkpoint) -> None:
+    """Raise `CheckpointError` for the experts of our own imports: a plan has them one by one."""
+    stacks = (name for name in checkpoint.files if _STACK.fullmatch(name))
+    # Stacks of floats and blocks are GGUF's, which are read one expert at a time.
+    if any(checkpoint.kind(name) in ("I8", "F8_E4M3", "U8") for name in stacks):
+        raise CheckpointError(
+            f"{checkpoint.folder}: the experts of a layer lie together, as an import writes them; "
+            "use the checkpoint that it was made of"
+        )
 
 
 def _single(checkpoint: Checkpoint, asked: Iterable[Asked], options: Options) -> Iterable[Item]:

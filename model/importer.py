@@ -25,7 +25,7 @@ from qcoder.model.checkpoint import INDEX, Checkpoint, shard_paths
 from qcoder.model.config import load_config, read_json
 from qcoder.model.errors import CheckpointError
 from qcoder.model.formats import GGUF_INDEX
-from qcoder.model.import_plan import Item, Options, plan
+from qcoder.model.import_plan import Item, Options, plan, refuse_stacks
 from qcoder.model.manifest import MANIFEST, mark_verified, read_manifest, sha256
 from qcoder.model.matrix import Floats, Matrix
 from qcoder.model.quant import quantize_fp8, quantize_int4, quantize_int8
@@ -104,13 +104,15 @@ def _import(
             f"{source}: tokenizer.json has {tokenizer.vocab_size} ids, the model "
             f"{config.vocab_size}; they do not belong together, download both again"
         )
+    if options.quantize != "none" and config.quantization == "qcoder-int4":
+        raise CheckpointError(f"{source}: is int4 of qcoder already; import what it was made of")
     with Checkpoint.open(source, headers_only=True) as checkpoint:
+        if options.quantize != "none":
+            refuse_stacks(checkpoint)
         files = plan(checkpoint, config, options)
     total = sum(item.size_bytes for items in files for item in items)
     if options.quantize == "none":
         total = sum(path.stat().st_size for path in shard_paths(source))
-    elif config.quantization == "qcoder-int4":
-        raise CheckpointError(f"{source}: is int4 of qcoder already; import what it was made of")
     _check_space(target, total)
     verify_source(source, shard_paths(source), progress)
     journal = Journal.begin(staging, {"source": _identity(source), "options": asdict(options)})

@@ -15,6 +15,7 @@ from torch import Tensor
 from qcoder.kernels.int4_linear import dequantize_int4
 from qcoder.model import import_plan, importer
 from qcoder.model.errors import CheckpointError
+from qcoder.model.exporter import export_hub
 from qcoder.model.import_plan import Options, fitting
 from qcoder.model.importer import import_model
 from qcoder.model.local import LocalEngine
@@ -337,3 +338,17 @@ def test_experts_with_one_small_side_stay_floats_on_both(
     (shard,) = (tmp_path / "mine").glob("*.safetensors")
     found, experts = load_file(shard), [n for n in tiny.tensors if ".experts." in n]
     assert all(torch.equal(found[name], tiny.tensors[name]) for name in experts)
+
+
+@pytest.mark.parametrize("held", ["int8", "fp8"])
+def test_experts_that_lie_together_are_not_lost_in_a_second_import_or_export(
+    held: Any, source: Any, tmp_path: Path
+) -> None:
+    import_model(source.folder, tmp_path / "once", Options(quantize=held))
+    with pytest.raises(CheckpointError, match=r"experts of a layer lie together"):
+        import_model(tmp_path / "once", tmp_path / "twice", Options())
+    with pytest.raises(CheckpointError, match=r"experts of a layer lie together"):
+        export_hub(tmp_path / "once", tmp_path / "plain")
+    again = import_model(tmp_path / "once", tmp_path / "copy", Options(quantize="none"))
+    assert LocalEngine.load(str(again.folder)).info.quantization == f"qcoder-{held}"
+    assert sorted(p.name for p in tmp_path.iterdir()) == ["copy", "once"]
