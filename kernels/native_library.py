@@ -59,6 +59,7 @@ class Native:
 
     def __init__(self, threads: int, instructions: str | None = None) -> None:
         """`instructions` of `INSTRUCTIONS`, the best there is by default; raises `OSError`."""
+        self._handle: int | None = None
         found = library()
         if found is None:
             raise OSError("the compiled kernels are not installed")

@@ -6,7 +6,6 @@ nesting depth of a user's file is no limit.
 
 from __future__ import annotations
 
-import re
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from functools import cache, cached_property
@@ -220,9 +219,3 @@ def symbol_of(node: Node) -> str:
 def is_discarded(call: Node) -> bool:
     """Whether a call is a statement of its own, its result thrown away."""
     return call.parent is not None and call.parent.type == "expression_statement"
-
-
-def one_line(node: Node, limit: int = 60) -> str:
-    """Source of a node on one line, shortened."""
-    text = re.sub(r"\s+", " ", text_of(node))
-    return text if len(text) <= limit else text[: limit - 1] + "…"

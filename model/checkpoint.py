@@ -21,7 +21,7 @@ from qcoder.model.config import read_json
 from qcoder.model.errors import CheckpointError
 from qcoder.model.formats import GGUF_INDEX, GGUF_WEIGHTS, MatrixReader, matrix_reader
 from qcoder.model.gguf_file import GgufFile
-from qcoder.model.matrix import Matrix, Rows, float_matrix
+from qcoder.model.matrix import Matrix, float_matrix
 from qcoder.model.tensor_file import AGAIN, DTYPES, FLOATS, SafetensorsFile, TensorFile
 
 WEIGHTS = "model.safetensors"
@@ -127,13 +127,6 @@ class Checkpoint:
     def matrix(self, stem: str, out_size: int, in_size: int) -> Matrix | None:
         """The quantized matrix of the layer `stem`, None where it is plain (or missing)."""
         return self._matrices(self, stem, out_size, in_size)
-
-    def int8_rows(self, name: str, shape: tuple[int, ...]) -> tuple[Tensor, Tensor] | None:
-        """Int8 rows [out, in] and their scales [out], or None if the tensor is something else."""
-        matrix = self.matrix(name.removesuffix(".weight"), shape[0], shape[1])
-        if not isinstance(matrix, Rows) or not matrix.is_int8_by_row:
-            return None
-        return matrix.data, matrix.scale[:, 0]
 
     def wrong_kind(self, name: str, expected: str) -> CheckpointError:
         """The error for a tensor of an unexpected type."""

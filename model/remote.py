@@ -208,12 +208,8 @@ class RemoteEngine:
 
     def _tokens(self, delta: Delta, text: str, count: int) -> Iterator[TokenOut]:
         """The tokens of an event; their text comes with the last of them."""
-        if not delta.logprobs and self._logprobs and not self._warned:
-            self._warned = True
-            logger.warning(
-                "%s gives no probabilities: completion.min_confidence has no effect",
-                self._info.path,
-            )
+        if not delta.logprobs and self._logprobs:
+            self._warn()
         logprobs = delta.logprobs or (0.0,)
         for at, logprob in enumerate(logprobs):
             yield TokenOut(count + at, text if at + 1 == len(logprobs) else "", logprob, "model")

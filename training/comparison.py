@@ -84,11 +84,6 @@ class Comparison:
     lines: int
 
     @property
-    def is_better(self) -> bool:
-        """Whether `why_not` finds nothing."""
-        return not self.why_not
-
-    @property
     def why_not(self) -> str:
         """What keeps the new model from being better; empty when it is."""
         old, new = self.before[MIXTURE], self.after[MIXTURE]
