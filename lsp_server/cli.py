@@ -24,7 +24,7 @@ COMMANDS = {
     "doctor": "qcoder.lsp_server.cli_index:doctor",
     "model": "qcoder.lsp_server.cli_model:model",
     "review": "qcoder.lsp_server.cli_review:review",
-    "docstring": "qcoder.lsp_server.cli_review:docstring",
+    "docstring": "qcoder.lsp_server.cli_docstring:docstring",
     "train": "qcoder.lsp_server.cli_train:train",
     "demo": "qcoder.lsp_server.demo:demo",
     "bench": "qcoder.lsp_server.cli_bench:bench",
