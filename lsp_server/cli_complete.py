@@ -13,10 +13,10 @@ from qcoder.context.index import Index
 from qcoder.context.pack import pack
 from qcoder.context.privacy import exclude_spec, refused
 from qcoder.context.workspace import find_root
+from qcoder.lsp_server.attempt import context_rows
 from qcoder.lsp_server.cli_engine import load_engine, remote_or_none, workspace_model
 from qcoder.lsp_server.cli_workspace import settings_of, workspace_index
 from qcoder.lsp_server.completion import complete as complete_at
-from qcoder.lsp_server.completion import context_rows
 from qcoder.lsp_server.headless import InputError, file_table, snapshot_of_file, workspace_table
 from qcoder.lsp_server.snapshot import Snapshot, TextEdit
 

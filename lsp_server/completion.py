@@ -6,25 +6,20 @@ where the cursor stands inside a line's text, in refused files, or when the mode
 
 from __future__ import annotations
 
-import re
 import time
-from collections.abc import Callable
-from dataclasses import dataclass
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
 
 from qcoder.context.pack import WINDOW_SLACK, pack
 from qcoder.context.privacy import exclude_spec, refused
 from qcoder.context.repack import repack
 from qcoder.context.segments import PackedContext
-from qcoder.lsp_server.postprocess import (
-    MAX_LINES,
-    Around,
-    Cleaned,
-    clean,
-    indent_of,
-    may_complete_here,
-)
+from qcoder.lsp_server.attempt import Attempt, Reason
+from qcoder.lsp_server.completion_shape import Watch, block_end, either, wants_lines
+from qcoder.lsp_server.postprocess import Around, Cleaned, clean, may_complete_here
 from qcoder.lsp_server.prompts import SPECIAL_TOKENS, fim_prompt
 from qcoder.lsp_server.snapshot import Snapshot, Suggestion, TextEdit
+from qcoder.lsp_server.writing import Generated, collect
 from qcoder.model.confidence import Confidence
 from qcoder.model.engine import Engine
 from qcoder.model.request import (
@@ -35,30 +30,23 @@ from qcoder.model.request import (
     Prompt,
     SamplingParams,
     StopRules,
-    TokenOut,
 )
 from qcoder.model.temperature import temperature_for
 
-BLOCK_OPENER = re.compile(r"[:{(\[]\s*$|\b(do|then|begin|=>)\s*$")
 DEFAULT_BUDGET = 640
 """Prompt tokens for the default model when nothing is set: what prefills within a keystroke."""
 
 LARGE_BUDGET = 4096
 INVOKED_CONFIDENCE = 0.05
-ABANDON_AFTER_TOKENS = 4
-ABANDONED = "abandoned"
-UNCALIBRATED = Confidence()
+MAX_ALTERNATIVES = 2
+MAX_TRIES = 5
+"""Generations for the alternatives: some say the same."""
 
+ALTERNATIVES_S = 1.0
+"""How long whoever asks for alternatives waits for them, once the first suggestion is there."""
 
-@dataclass(frozen=True, slots=True)
-class Generated:
-    """Raw text of a generation with its accounting."""
-
-    text: str
-    tokens: int
-    copied: int
-    confidence: float
-    finish: str
+WARMER = 0.15
+"""What each try's temperature adds to the one before."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -70,6 +58,8 @@ class Prepared:
     prompt: Prompt
     multiline: bool
     limit_tokens: int
+    line: int
+    column: int
 
 
 def complete(
@@ -83,27 +73,48 @@ def complete(
     deadline: float | None = None,
     max_tokens: int | None = None,
     prepared: Prepared | None = None,
-    watch: Callable[[str], bool] | None = None,
+    watch: Watch | None = None,
 ) -> Suggestion | None:
     """The suggestion at a 0-based position, or None when there is nothing worth showing.
 
     `prepared` is what `prepare` gave for the same place before. `watch` sees the raw text as it
     grows; when it returns True the generation ends there.
     """
+    cancel = cancel or CancelToken()
     began = time.perf_counter()
     ready = prepared or prepare(snapshot, line, column, engine, invoked, max_tokens)
     if ready is None:
         return None
-    packed_at = time.perf_counter()
+    pack_ms = 1000 * (time.perf_counter() - began)
+    return attempt(
+        ready, snapshot, engine, cancel, invoked=invoked, deadline=deadline, watch=watch,
+        pack_ms=pack_ms,
+    ).suggestion  # fmt: skip
+
+
+def attempt(
+    ready: Prepared,
+    snapshot: Snapshot,
+    engine: Engine,
+    cancel: CancelToken,
+    *,
+    invoked: bool = False,
+    deadline: float | None = None,
+    watch: Watch | None = None,
+    pack_ms: float = 0.0,
+    sampling: SamplingParams | None = None,
+) -> Attempt:
+    """Generate behind a prepared prompt and clean what comes; greedy without `sampling`."""
+    began = time.perf_counter()
     around, settings = ready.around, snapshot.settings.completion
-    temperature = temperature_for("completion")
+    sampling = sampling or SamplingParams(temperature=temperature_for("completion"))
     request = GenerationRequest(
         prompt=ready.prompt,
         max_tokens=ready.limit_tokens,
-        sampling=SamplingParams(temperature=temperature),
+        sampling=sampling,
         stop=StopRules(engine.tokenizer.eos_ids, () if ready.multiline else ("\n",)),
         priority=Priority.COMPLETION,
-        cancel=cancel or CancelToken(),
+        cancel=cancel,
         deadline=deadline,
         copy_tables=snapshot.copy_tables,
     )
@@ -113,34 +124,107 @@ def complete(
     over = either(watch, block_end(around) if ready.multiline else None)
     generated = collect(engine, request, threshold, over, calibrated)
     generated_at = time.perf_counter()
-    if generated.finish == FinishReason.CANCELLED or generated.confidence < threshold:
-        return None
-    cleaned = clean(generated.text, around)
-    if len(cleaned.text.strip()) < (1 if invoked else settings.min_chars):
-        return None
     last = engine.stats().last
+    reason, cleaned = judge(generated, around, threshold, 1 if invoked else settings.min_chars)
     done = time.perf_counter()
-    return Suggestion(
-        text=cleaned.text,
-        edit=edit_of(cleaned, line, column),
-        confidence=generated.confidence,
+    came = Attempt(
+        reason,
+        multiline=ready.multiline,
         tokens=generated.tokens,
-        finish_reason=generated.finish,
+        copied_tokens=generated.copied,
         prompt_tokens=last.prompt_tokens,
         reused_tokens=last.reused_tokens,
-        temperature=temperature,
-        sources={"model": generated.tokens - generated.copied, "ngram": generated.copied},
+        confidence=generated.confidence,
+        threshold=threshold,
+        temperature=sampling.temperature,
+        entropy_nats=generated.entropy_nats,
+        finish=generated.finish,
+        filters=cleaned.filters,
+        line_is_over=not (generated.text.strip() or ready.multiline)
+        and generated.finish == FinishReason.STOP,
         context=ready.packed,
         timings_ms={
             "index": 0.0,
-            "pack": 1000 * (packed_at - began),
+            "pack": pack_ms,
             "prefill": last.prefill_ms,
             "decode": last.decode_ms,
             "post": 1000 * (done - generated_at),
-            "total": 1000 * (done - began),
+            "total": pack_ms + 1000 * (done - began),
         },
+    )
+    if reason != "shown":
+        return came
+    return replace(came, suggestion=suggestion_of(came, cleaned, ready))
+
+
+def judge(
+    generated: Generated, around: Around, threshold: float, min_chars: int
+) -> tuple[Reason, Cleaned]:
+    """Whether a generation is worth showing, and the text that then is shown."""
+    if generated.finish == FinishReason.CANCELLED:
+        return "cancelled", Cleaned("")
+    if not generated.text.strip() and generated.finish == FinishReason.STOP:
+        return "empty", Cleaned("")
+    if generated.confidence < threshold:
+        return "unsure", Cleaned("")
+    cleaned = clean(generated.text, around)
+    if not cleaned.text.strip():
+        return "filtered" if cleaned.filters else "empty", cleaned
+    if len(cleaned.text.strip()) < min_chars:
+        return "short", cleaned
+    return "shown", cleaned
+
+
+def suggestion_of(came: Attempt, cleaned: Cleaned, ready: Prepared) -> Suggestion:
+    """What is shown of a successful attempt."""
+    return Suggestion(
+        text=cleaned.text,
+        edit=edit_of(cleaned, ready.line, ready.column),
+        confidence=came.confidence,
+        tokens=came.tokens,
+        finish_reason=came.finish,
+        prompt_tokens=came.prompt_tokens,
+        reused_tokens=came.reused_tokens,
+        temperature=came.temperature,
+        sources={"model": came.tokens - came.copied_tokens, "ngram": came.copied_tokens},
+        context=ready.packed,
+        timings_ms=came.timings_ms,
         errors=cleaned.errors,
     )
+
+
+def alternatives(
+    first: Attempt,
+    ready: Prepared,
+    snapshot: Snapshot,
+    engine: Engine,
+    cancel: CancelToken,
+    rewritten: float | None = None,
+) -> Iterator[Suggestion]:
+    """Further suggestions for who asked explicitly, each distinct from `first` and the others.
+
+    Each try is warmer than the one before, from where the first token's entropy and `rewritten`,
+    the share of what the user accepted and then changed, say to begin.
+    """
+    if first.suggestion is None:
+        return
+    seen = {first.suggestion.text}
+    deadline = time.monotonic() + ALTERNATIVES_S
+    base = temperature_for("alternative", first.entropy_nats, rewritten)
+    for number in range(MAX_TRIES):
+        if len(seen) > MAX_ALTERNATIVES or cancel.cancelled or time.monotonic() >= deadline:
+            return
+        sampling = SamplingParams(
+            temperature=min(1.0, base + WARMER * number), top_p=0.95, seed=number + 1
+        )
+        other = attempt(
+            ready, snapshot, engine, cancel, invoked=True, deadline=deadline, sampling=sampling
+        )
+        found = other.suggestion
+        # One that the deadline cut may end anywhere.
+        if found and found.text not in seen and other.finish != FinishReason.DEADLINE:
+            seen.add(found.text)
+            yield found
 
 
 def prepare(
@@ -156,10 +240,8 @@ def prepare(
 
     `last` is what was prepared for a place nearby a moment ago: in the same line its context stays.
     """
-    if is_refused(snapshot):
-        return None
     around = around_cursor(snapshot, line, column)
-    if around is None or not (invoked or may_complete_here(around)):
+    if around is None or obstacle(snapshot, around, invoked) is not None:
         return None
     settings = snapshot.settings.completion
     # A small model is good for the line; longer texts are worth it only when asked for.
@@ -186,7 +268,7 @@ def prepare(
         )
     repository = snapshot.root.name if snapshot.root else ""
     prompt = fim_prompt(packed, engine.tokenizer, engine.info.fim_order, repository)
-    return Prepared(around, packed, prompt, multiline, limit)
+    return Prepared(around, packed, prompt, multiline, limit, line, column)
 
 
 def prefill(prepared: Prepared, engine: Engine, cancel: CancelToken) -> None:
@@ -198,13 +280,18 @@ def prefill(prepared: Prepared, engine: Engine, cancel: CancelToken) -> None:
         pass
 
 
-def either(
-    first: Callable[[str], bool] | None, second: Callable[[str], bool] | None
-) -> Callable[[str], bool] | None:
-    """True for a text where one of those that are there is."""
-    if first is None or second is None:
-        return first or second
-    return lambda text: first(text) or second(text)
+def why_not(snapshot: Snapshot, line: int, column: int, invoked: bool) -> Attempt:
+    """What `prepare` gave None for."""
+    around = around_cursor(snapshot, line, column)
+    reason = obstacle(snapshot, around, invoked) if around is not None else "outside"
+    return Attempt(reason or "cancelled")
+
+
+def obstacle(snapshot: Snapshot, around: Around, invoked: bool) -> Reason | None:
+    """What forbids a completion at a place, if anything."""
+    if not (invoked or may_complete_here(around)):
+        return "mid-line"
+    return "refused" if is_refused(snapshot) else None
 
 
 def is_refused(snapshot: Snapshot) -> bool:
@@ -231,112 +318,6 @@ def budget_tokens(engine: Engine, wanted: int, max_tokens: int) -> int:
     return max(64, min(wanted or usual, room))
 
 
-def wants_lines(around: Around, policy: str, invoked: bool, small: bool = False) -> bool:
-    """Several lines only in an empty block, or on a blank line of one when asked for."""
-    if policy != "auto":
-        return policy == "always"
-    if small or around.line_suffix.strip() or in_prose(around):
-        return False
-    if around.line_prefix.strip():
-        return invoked and BLOCK_OPENER.search(around.line_prefix) is not None
-    above = [text for text in around.prefix.split("\n")[:-1] if text.strip()][-1:]
-    if not above:
-        return False
-    return invoked or (
-        BLOCK_OPENER.search(above[0]) is not None and is_block_empty(around, above[0])
-    )
-
-
-def is_block_empty(around: Around, opener: str) -> bool:
-    """Whether nothing below the cursor is in the block that `opener` opens."""
-    below = next((text for text in around.next_lines if text.strip()), "")
-    return indent_of(below) <= indent_of(opener)
-
-
-def in_prose(around: Around) -> bool:
-    """Whether the cursor stands in a comment or a string."""
-    if around.tree is None:
-        return False
-    at = len(around.prefix.encode("utf-8", "surrogatepass"))
-    node = around.tree.root_node.descendant_for_byte_range(max(0, at - 1), at)
-    while node is not None:
-        if "comment" in node.type or "string" in node.type:
-            # Behind the closing quote the string is over.
-            return node.start_byte < at and (at < node.end_byte or "comment" in node.type)
-        node = node.parent
-    return False
-
-
-def block_end(around: Around) -> Callable[[str], bool]:
-    """Says of the text so far whether the block is over: a line outside of it, or enough lines."""
-    typed = around.line_prefix
-    base = indent_of(typed) if typed.strip() else len(typed)
-
-    def over(text: str) -> bool:
-        lines = text.split("\n")
-        if len(lines) > MAX_LINES:
-            return True
-        inner = base + (0 if typed.strip() else indent_of(lines[0]))
-        # The last line is still being written: its indent counts once it has a character.
-        return any(x.strip() and indent_of(x) < inner for x in lines[1:])
-
-    return over
-
-
-def collect(
-    engine: Engine,
-    request: GenerationRequest,
-    threshold: float = 0.0,
-    over: Callable[[str], bool] | None = None,
-    confidence: Confidence = UNCALIBRATED,
-) -> Generated:
-    """Run a generation to its end, or until it is hopeless or long enough.
-
-    The confidence in a text that began badly rarely recovers, so decoding on below
-    `threshold` would only cost the time of the next keystroke. `over` says of the text so far
-    whether it is enough.
-    """
-    outs: list[TokenOut] = []
-    scored: list[float] = []
-    text = ""
-    finish: str = FinishReason.STOP
-    for out in engine.generate(request):
-        outs.append(out)
-        text += out.text
-        # The stop token's own probability counts: it says whether the model meant to end here.
-        if out.id >= 0 or out.finish == FinishReason.STOP:
-            scored.append(out.logprob)
-        if out.finish is not None:
-            finish = out.finish
-        elif len(scored) >= ABANDON_AFTER_TOKENS and confidence.of(scored) < threshold:
-            finish = ABANDONED
-            break
-        elif over is not None and over(text):
-            break
-    real = [out for out in outs if out.id >= 0]
-    return Generated(
-        text=text,
-        tokens=len(real),
-        copied=sum(out.source == "ngram" for out in real),
-        confidence=confidence.of(scored),
-        finish=str(finish),
-    )
-
-
 def edit_of(cleaned: Cleaned, line: int, column: int) -> TextEdit:
     """The insertion at the cursor, over the characters that it replaces."""
     return TextEdit(line, column, line, column + cleaned.replaced, cleaned.text)
-
-
-def context_rows(packed: PackedContext) -> list[dict[str, object]]:
-    """Segments as the command line's JSON shows them (1-based lines)."""
-    return [
-        {
-            "path": item.segment.path,
-            "start_line": item.segment.span.start_line + 1,
-            "end_line": item.segment.span.end_line,
-            "tokens": item.tokens,
-            "reason": item.reason,
-        }
-        for item in packed.segments
-    ]

@@ -16,6 +16,8 @@ from dataclasses import dataclass, replace
 from qcoder.lsp_server.snapshot import Suggestion, TextEdit
 
 ENTRIES_A_DOCUMENT = 64
+SEVERAL = 2
+"""The effort from which on a place has several entries; see `Ask.effort`."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -30,9 +32,13 @@ class Place:
 
 @dataclass(frozen=True, slots=True)
 class Found:
-    """What the cache knows of a place; None: that nothing is worth showing there."""
+    """What the cache knows of a place; None: that nothing is worth showing there.
+
+    `others` are the alternatives that somebody has asked for.
+    """
 
     suggestion: Suggestion | None
+    others: tuple[Suggestion, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,7 +46,7 @@ class _Entry:
     """One answer. Of the texts around it only lengths and hashes are kept."""
 
     basis: Hashable
-    invoked: bool
+    effort: int
     head_length: int
     head_hash: int
     tail_length: int
@@ -68,19 +74,28 @@ class CompletionCache:
     def __init__(self) -> None:
         self._entries: dict[str, deque[_Entry]] = {}
 
-    def find(self, uri: str, place: Place, basis: Hashable, invoked: bool) -> Found | None:
-        """The latest answer for a place; an explicit request is served by one to such only."""
-        for entry in self._entries.get(uri, ()):
-            if entry.basis == basis and (entry.invoked or not invoked):
-                found = entry.at(place)
-                if found is not None:
-                    return found
-        return None
+    def find(self, uri: str, place: Place, basis: Hashable, effort: int) -> Found | None:
+        """The latest answer for a place that cost at least `effort`.
+
+        Who asks for several gets all that are known.
+        """
+        found = (
+            answer
+            for entry in self._entries.get(uri, ())
+            if entry.basis == basis and entry.effort >= effort
+            if (answer := entry.at(place)) is not None
+        )
+        first = next(found, None)
+        if effort < SEVERAL or first is None or first.suggestion is None:
+            return first
+        others = {s.text: s for one in found if (s := one.suggestion) is not None}
+        others.pop(first.suggestion.text, None)
+        return Found(first.suggestion, tuple(others.values()))
 
     def put(
-        self, uri: str, place: Place, basis: Hashable, invoked: bool, suggestion: Suggestion | None
+        self, uri: str, place: Place, basis: Hashable, effort: int, suggestion: Suggestion | None
     ) -> None:
-        """Remember an answer."""
+        """Remember an answer; of several the best comes last."""
         edit = suggestion.edit if suggestion else None
         tail = place.tail[edit.end_column - edit.start_column :] if edit else place.tail
         if suggestion is not None:
@@ -88,7 +103,7 @@ class CompletionCache:
             slim = replace(suggestion.context, segments=())
             suggestion = replace(suggestion, context=slim)
         entry = _Entry(
-            basis, invoked, len(place.head), hash(place.head), len(tail), hash(tail), suggestion
+            basis, effort, len(place.head), hash(place.head), len(tail), hash(tail), suggestion
         )
         entries = self._entries.setdefault(uri, deque(maxlen=ENTRIES_A_DOCUMENT))
         entries.appendleft(entry)

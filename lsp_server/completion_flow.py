@@ -2,9 +2,8 @@
 
 A request is answered, in this order, by the cache, by the generation that runs and turns out to
 write what the user types, or by a new generation after a pause in typing. A newer request of the
-document answers the older one with None at once. Between requests, while nothing else is to do,
-the prompt of the place where the user types is computed, so that a request starts with its first
-token; a request, or an edit that leads elsewhere, ends that.
+document answers the older one with None at once. What is prepared between requests is in
+`completion_ahead.py`; a request, or an edit that leads elsewhere, ends that.
 """
 
 from __future__ import annotations
@@ -12,60 +11,32 @@ from __future__ import annotations
 import asyncio
 import time
 from collections.abc import Hashable
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 
-from qcoder.lsp_server.completion import Prepared, complete, prefill, prepare
-from qcoder.lsp_server.completion_cache import CompletionCache, Found, Place, place_at
+from qcoder.lsp_server.attempt import Attempt
+from qcoder.lsp_server.completion import alternatives, attempt, why_not
+from qcoder.lsp_server.completion_ahead import Ahead, Ask, following
+from qcoder.lsp_server.completion_cache import CompletionCache, Found, place_at
 from qcoder.lsp_server.jobs import EngineThread, post
-from qcoder.lsp_server.snapshot import Snapshot
+from qcoder.lsp_server.rhythm import Rhythm
+from qcoder.lsp_server.snapshot import Snapshot, Suggestion
 from qcoder.model.engine import Engine
 from qcoder.model.request import CancelToken, Priority
 
-PREFILL_DELAY_S = 0.02
-"""A request that comes with its edit is faster without a prefill that it has to interrupt first."""
+COUNTED = ("requests", "cached", "joined", "generations", "decoded")
+"""`cached` and `joined` requests needed no generation of their own. A generation that its first token
+ended, which the prompt alone decides, was not `decoded`."""
 
-CONTEXT_S = 20.0
-"""Other files may have changed after this time, so the context is chosen anew within a line."""
-
-COUNTED = ("requests", "cached", "joined", "generations", "prefills")
-"""`cached` and `joined` requests needed no generation of their own."""
+ANSWER_SHARE = 0.2
+"""How much the latest generation counts for how long one takes."""
 
 
 @dataclass(frozen=True, slots=True)
-class Ask:
-    """One question: what belongs at this place, with this engine."""
+class Result:
+    """What a generation found: the attempt, and alternatives where they were asked for."""
 
-    snapshot: Snapshot
-    engine: Engine
-    place: Place
-    invoked: bool
-
-    @property
-    def uri(self) -> str:
-        """The document."""
-        return self.snapshot.document.uri
-
-    @property
-    def basis(self) -> Hashable:
-        """All that an answer depends on besides the text around the place."""
-        s = self.snapshot
-        return s.settings, self.engine.info.name, self.engine.info.path, len(s.copy_tables)
-
-    @property
-    def version(self) -> Hashable:
-        """What a prepared prompt belongs to."""
-        document, place = self.snapshot.document, self.place
-        return self.basis, document.version, document.text, place.line, place.column, self.invoked
-
-
-@dataclass(frozen=True, slots=True, eq=False)
-class Known:
-    """A prepared prompt, what it belongs to, and when its context was chosen (monotonic seconds)."""
-
-    version: Hashable
-    basis: Hashable
-    prepared: Prepared
-    made: float
+    attempt: Attempt
+    others: tuple[Suggestion, ...] = ()
 
 
 @dataclass(slots=True, eq=False)
@@ -74,6 +45,7 @@ class Running:
 
     ask: Ask
     done: asyncio.Future[None]
+    began: float = field(default_factory=time.monotonic)
     text: str = ""
     typed: str = ""
     followed: bool = False
@@ -81,7 +53,7 @@ class Running:
     def follow(self, ask: Ask) -> bool:
         """Whether this generation may be what a later place wants; remembers that it is."""
         mine, theirs = self.ask.place, ask.place
-        same = self.ask.basis == ask.basis and (self.ask.invoked or not ask.invoked)
+        same = self.ask.basis == ask.basis and self.ask.effort >= ask.effort
         if not same or not theirs.head.startswith(mine.head) or self.done.done():
             return False
         typed = theirs.head[len(mine.head) :]
@@ -105,20 +77,28 @@ class CompletionFlow:
 
     def __init__(self, thread: EngineThread) -> None:
         self._thread = thread
+        self._ahead = Ahead(thread, self._found_ahead)
         self._cache = CompletionCache()
-        self._asked: dict[str, float] = {}
+        self._rhythms: dict[str, Rhythm] = {}
         self._waiting: dict[str, asyncio.Future[None]] = {}
         self._running: dict[str, Running] = {}
-        self._timers: dict[str, asyncio.TimerHandle] = {}
-        self._prepared: dict[str, Known] = {}
+        self._attempts: dict[str, Attempt] = {}
         self._counts = dict.fromkeys(COUNTED, 0)
+        self._answer_s = 0.0
 
     def counts(self) -> dict[str, int]:
         """How the requests were answered so far, and what the engine was asked for."""
-        return dict(self._counts)
+        ahead = {"prefills": self._ahead.prefills, "looked_ahead": self._ahead.looked_ahead}
+        return {**self._counts, **ahead}
 
     async def suggest(
-        self, snapshot: Snapshot, line: int, column: int, engine: Engine, invoked: bool
+        self,
+        snapshot: Snapshot,
+        line: int,
+        column: int,
+        engine: Engine,
+        invoked: bool,
+        several: bool = False,
     ) -> Found | None:
         """What to show for a request; None when a newer one has come or the engine has failed."""
         place = place_at(snapshot.document.text, line, column)
@@ -126,48 +106,52 @@ class CompletionFlow:
         superseded = self._supersede(uri)
         self._counts["requests"] += 1
         if place is None:
+            self._attempts[uri] = Attempt("outside")
             return Found(None)
-        ask = Ask(snapshot, engine, place, invoked)
+        ask = Ask(snapshot, engine, place, invoked, several)
         try:
-            return await self._answer(ask, superseded)
+            found = await self._answer(ask, superseded)
         except asyncio.CancelledError:
             running = self._running.get(uri)
             # One that the user has typed on with is wanted by the request to come.
             if not superseded.done() and running is not None and not running.followed:
                 self._thread.cancel(completion_key(uri))
             raise
+        if found is not None and not superseded.done():
+            self._look_beyond(ask, found)
+        return found
 
     def expect(self, snapshot: Snapshot, line: int, column: int, engine: Engine) -> None:
         """The user types at this place: keep what runs for it, or compute its prompt."""
+        uri = snapshot.document.uri
+        self._rhythms[uri] = self._rhythms.get(uri, Rhythm()).edited(time.monotonic())
         place = place_at(snapshot.document.text, line, column)
         if place is None:
             return
-        ask = Ask(snapshot, engine, place, False)
-        self._drop_prefill(ask.uri)
-        running = self._running.get(ask.uri)
+        ask = Ask(snapshot, engine, place)
+        self._ahead.drop(uri)
+        running = self._running.get(uri)
         if running is not None:
             if running.follow(ask):
                 return
-            self._thread.cancel(completion_key(ask.uri))
+            self._thread.cancel(completion_key(uri))
         if self._find(ask) is None:
-            loop = asyncio.get_running_loop()
-            self._timers[ask.uri] = loop.call_later(PREFILL_DELAY_S, self._prefill, ask)
+            self._ahead.compute_prompt(ask)
 
     def forget(self, uri: str) -> None:
         """A document was closed."""
         self._supersede(uri)
-        self._drop_prefill(uri)
+        self._ahead.forget(uri)
         self._thread.cancel(completion_key(uri))
         self._cache.forget(uri)
-        self._asked.pop(uri, None)
-        self._waiting.pop(uri, None)
-        self._prepared.pop(uri, None)
+        for known in (self._rhythms, self._waiting, self._attempts):
+            known.pop(uri, None)
 
     async def _answer(self, ask: Ask, superseded: asyncio.Future[None]) -> Found | None:
         found = self._find(ask)
         if found is not None:
             self._counts["cached"] += 1
-            self._drop_prefill(ask.uri)
+            self._ahead.drop(ask.uri)
             self._thread.cancel(completion_key(ask.uri))
             return found
         running = self._running.get(ask.uri)
@@ -186,7 +170,17 @@ class CompletionFlow:
         return self._find(ask)
 
     def _find(self, ask: Ask) -> Found | None:
-        return self._cache.find(ask.uri, ask.place, ask.basis, ask.invoked)
+        return self._cache.find(ask.uri, ask.place, ask.basis, ask.effort)
+
+    def _look_beyond(self, ask: Ask, found: Found) -> None:
+        latest = self._attempts.get(ask.uri)
+        if latest is not None:
+            then = following(ask, replace(latest, suggestion=found.suggestion))
+            if then is not None and self._find(then) is None:
+                self._ahead.compute_answer(then)
+
+    def _found_ahead(self, ask: Ask, came: Attempt) -> None:
+        self._cache.put(ask.uri, ask.place, ask.basis, ask.effort, came.suggestion)
 
     def _supersede(self, uri: str) -> asyncio.Future[None]:
         """Answer the document's older request; the new one's own mark."""
@@ -198,13 +192,13 @@ class CompletionFlow:
 
     async def _settled(self, ask: Ask, superseded: asyncio.Future[None]) -> bool:
         """Wait while the user types in a burst; False when a newer request has come."""
-        if ask.invoked:
+        rhythm = self._rhythms.get(ask.uri)
+        if ask.invoked or rhythm is None:
             return True
-        wait_s = ask.snapshot.settings.completion.debounce_ms / 1000
-        now = asyncio.get_running_loop().time()
-        before = self._asked.get(ask.uri)
-        self._asked[ask.uri] = now
-        if before is not None and now - before < wait_s:
+        before_cursor = ask.place.head[ask.place.head.rfind("\n") + 1 :]
+        least_s = ask.snapshot.settings.completion.debounce_ms / 1000
+        wait_s = rhythm.wait_s(time.monotonic(), before_cursor, least_s, self._answer_s)
+        if wait_s > 0:
             await asyncio.wait([superseded], timeout=wait_s)
         return not superseded.done()
 
@@ -213,89 +207,59 @@ class CompletionFlow:
         loop = asyncio.get_running_loop()
         running = Running(ask, loop.create_future())
         self._running[ask.uri] = running
-        self._drop_prefill(ask.uri)  # until here it could go on: also during the pause
-        snapshot, place = ask.snapshot, ask.place
+        self._ahead.drop(ask.uri)  # until here it could go on: also during the pause
 
-        def work(token: CancelToken) -> Found | None:
-            prepared = self._prepare(ask)
-            suggestion = None
-            if prepared is not None:
-                suggestion = complete(
-                    snapshot,
-                    place.line,
-                    place.column,
-                    ask.engine,
-                    invoked=ask.invoked,
-                    cancel=token,
-                    prepared=prepared,
-                    watch=running.watch,
-                )
+        def work(token: CancelToken) -> Result | None:
+            result = self._generate(running, token)
             strayed = not agree(running.text, running.typed)
-            return None if token.cancelled or strayed else Found(suggestion)
+            return None if token.cancelled or strayed else result
 
-        def done(found: Found | None, error: BaseException | None) -> None:
-            post(loop, self._ended, running, found)
+        def done(result: Result | None, error: BaseException | None) -> None:
+            post(loop, self._ended, running, result)
 
         self._thread.submit(completion_key(ask.uri), Priority.COMPLETION, work, done)
         return running
 
-    def _ended(self, running: Running, found: Found | None) -> None:
+    def _generate(self, running: Running, token: CancelToken) -> Result:
+        """In the engine's thread: the attempt, and the alternatives that were asked for."""
+        ask, began = running.ask, time.perf_counter()
+        prepared = self._ahead.prepare(ask)
+        if prepared is None:
+            return Result(
+                why_not(ask.snapshot, ask.place.line, ask.place.column, ask.invoked),
+            )
+        came = attempt(
+            prepared,
+            ask.snapshot,
+            ask.engine,
+            token,
+            invoked=ask.invoked,
+            watch=running.watch,
+            pack_ms=1000 * (time.perf_counter() - began),
+        )
+        if not ask.several or running.typed:
+            return Result(came)
+        others = alternatives(came, prepared, ask.snapshot, ask.engine, token)
+        return Result(came, tuple(others))
+
+    def _ended(self, running: Running, result: Result | None) -> None:
         ask = running.ask
-        if found is not None:
-            self._cache.put(ask.uri, ask.place, ask.basis, ask.invoked, found.suggestion)
+        if result is not None:
+            came = self._attempts[ask.uri] = result.attempt
+            self._counts["decoded"] += came.tokens > 1
+            if came.tokens:
+                took_s = time.monotonic() - running.began
+                self._answer_s += ANSWER_SHARE * (took_s - self._answer_s)
+            for found in (*reversed(result.others), came.suggestion):
+                self._cache.put(ask.uri, ask.place, ask.basis, ask.effort, found)
         if self._running.get(ask.uri) is running:
             del self._running[ask.uri]
         running.done.set_result(None)
-
-    def _prefill(self, ask: Ask) -> None:
-        self._counts["prefills"] += 1
-
-        def work(token: CancelToken) -> None:
-            prepared = self._prepare(ask)
-            if prepared is not None and not token.cancelled:
-                prefill(prepared, ask.engine, token)
-
-        key = prefill_key(ask.uri)
-        self._thread.submit(key, Priority.BACKGROUND, work, lambda result, error: None)
-
-    def _prepare(self, ask: Ask) -> Prepared | None:
-        """The prompt of a place; the one before serves while the user types on in its line."""
-        known = self._prepared.get(ask.uri)
-        if known is not None and known.version == ask.version:
-            return known.prepared
-        now = time.monotonic()
-        fresh = known is not None and known.basis == ask.basis and now - known.made < CONTEXT_S
-        prepared = prepare(
-            ask.snapshot,
-            ask.place.line,
-            ask.place.column,
-            ask.engine,
-            ask.invoked,
-            last=known.prepared if known is not None and fresh else None,
-        )
-        if prepared is None:
-            self._prepared.pop(ask.uri, None)
-            return None
-        kept = known is not None and prepared.packed.segments is known.prepared.packed.segments
-        made = known.made if known is not None and kept else now
-        self._prepared[ask.uri] = Known(ask.version, ask.basis, prepared, made)
-        return prepared
-
-    def _drop_prefill(self, uri: str) -> None:
-        timer = self._timers.pop(uri, None)
-        if timer is not None:
-            timer.cancel()
-        self._thread.cancel(prefill_key(uri))
 
 
 def completion_key(uri: str) -> Hashable:
     """The jobs of a document's requests: the newest supersedes the others."""
     return "completion", uri
-
-
-def prefill_key(uri: str) -> Hashable:
-    """The jobs that compute a document's prompt ahead."""
-    return "prefill", uri
 
 
 def agree(text: str, typed: str) -> bool:

@@ -1,16 +1,16 @@
 """From what the model wrote to what the user may see: an ordered chain of pure functions.
 
-`clean` runs them all. Each takes the insertion and the text around the cursor and returns the
-insertion, shortened or empty. The last word has the syntax tree: an insertion never adds ERROR or
-MISSING nodes to the file.
+`clean` runs them all. Each of `FILTERS` takes the insertion and the text around the cursor and
+returns the insertion, shortened or empty. The last word has the syntax tree: an insertion never
+adds ERROR or MISSING nodes to the file.
 """
 
 from __future__ import annotations
 
 import difflib
 import re
-from collections.abc import Iterator
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, replace
 from functools import cached_property
 
 import tree_sitter
@@ -76,12 +76,14 @@ class Around:
 class Cleaned:
     """The insertion that may be shown and how many characters behind the cursor it replaces.
 
-    `errors` are the syntax errors of the whole document with it.
+    `errors` are the syntax errors of the whole document with it. `filters` are the names of those
+    that changed the text, in order.
     """
 
     text: str
     replaced: int = 0
     errors: int = 0
+    filters: tuple[str, ...] = ()
 
 
 def may_complete_here(around: Around) -> bool:
@@ -91,20 +93,25 @@ def may_complete_here(around: Around) -> bool:
 
 def clean(text: str, around: Around) -> Cleaned:
     """Run the whole chain; an empty text means: show nothing."""
-    text = cut_special(text.replace("\r\n", "\n").replace("\r", "\n"))
-    text = drop_repeated_line_prefix(text, around)
-    text = limit_indentation(text, around)
-    text = cut_repetition(text)
-    text = cut_following_lines(text, around)
-    text = drop_near_duplicate(text, around)
-    text = "\n".join(text.split("\n")[:MAX_LINES]).rstrip()
+    text = text.replace("\r\n", "\n").replace("\r", "\n")
+    changed: list[str] = []
+    for name, apply in FILTERS:
+        before, text = text, apply(text, around)
+        if text != before:
+            changed.append(name)
+    text, before = text.rstrip(), text
     text, replaced = fit_line_suffix(text, around)
+    if text != before.rstrip() or replaced:
+        changed.append("rest of the line")
     if not text.strip():
-        return Cleaned("")
-    return keep_syntax(text, replaced, around)
+        return Cleaned("", filters=tuple(changed))
+    kept = keep_syntax(text, replaced, around)
+    if kept.text != text:
+        changed.append("syntax")
+    return replace(kept, filters=tuple(changed))
 
 
-def cut_special(text: str) -> str:
+def cut_special(text: str, _: Around) -> str:
     """End before the first special token or code fence."""
     found = SPECIAL.search(text)
     return text[: found.start()] if found else text
@@ -138,7 +145,7 @@ def indent_of(line: str) -> int:
     return len(line) - len(line.lstrip())
 
 
-def cut_repetition(text: str) -> str:
+def cut_repetition(text: str, _: Around) -> str:
     """End where the text starts to repeat itself: a line, or a piece within a line."""
     kept: list[str] = []
     for line in text.split("\n"):
@@ -178,6 +185,24 @@ def drop_near_duplicate(text: str, around: Around) -> str:
         return ""
     below = [x.strip() for x in around.next_lines if x.strip()][: len(lines)]
     return "" if len(below) == len(lines) and all(map(nearly_equal, lines, below)) else text
+
+
+def cut_lines(text: str, _: Around) -> str:
+    """The first `MAX_LINES` lines."""
+    return "\n".join(text.split("\n")[:MAX_LINES])
+
+
+FILTERS: tuple[tuple[str, Callable[[str, Around], str]], ...] = (
+    ("special tokens", cut_special),
+    ("copy of the line", drop_repeated_line_prefix),
+    ("indentation", limit_indentation),
+    ("repetition", cut_repetition),
+    ("following lines", cut_following_lines),
+    ("duplicate", drop_near_duplicate),
+    ("too many lines", cut_lines),
+)
+"""What is applied before the rest of the line and the syntax are looked at, by the names that
+users read."""
 
 
 def nearly_equal(left: str, right: str) -> bool:

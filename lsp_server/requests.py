@@ -54,7 +54,7 @@ def register_completion(server: QcoderServer) -> None:
         ls: QcoderServer, params: types.InlineCompletionParams
     ) -> types.InlineCompletionList | None:
         invoked = params.context.trigger_kind == types.InlineCompletionTriggerKind.Invoked
-        answer = await suggest(ls, params.text_document.uri, params.position, invoked)
+        answer = await suggest(ls, params.text_document.uri, params.position, invoked, invoked)
         if answer is None:
             return None
         codec = ls.workspace.position_codec
@@ -154,9 +154,9 @@ class Answer:
 
 
 async def suggest(
-    ls: QcoderServer, uri: str, position: types.Position, invoked: bool
+    ls: QcoderServer, uri: str, position: types.Position, invoked: bool, several: bool = False
 ) -> Answer | None:
-    """What to show at a position.
+    """What to show at a position; with alternatives where `several` are wanted.
 
     None when the question is out of date: a client that keeps what it shows then does right. No
     suggestions when there is nothing to show.
@@ -168,7 +168,7 @@ async def suggest(
         return None
     line, column = convert.from_position(ls.workspace.position_codec, rows, position)
     try:
-        found = await ls.completions.suggest(snapshot, line, column, engine, invoked)
+        found = await ls.completions.suggest(snapshot, line, column, engine, invoked, several)
     except Exception as error:  # the handler's boundary; cancellation passes
         logger.error("completion failed: %s: %s", type(error).__name__, error)
         logger.debug("completion failed", exc_info=True)
@@ -176,7 +176,8 @@ async def suggest(
     document = open_document(ls.workspace, uri)
     if found is None or document is None or (document.version or 0) != snapshot.document.version:
         return None
-    return Answer((found.suggestion,) if found.suggestion else (), document.lines)
+    shown = (found.suggestion, *found.others) if found.suggestion else ()
+    return Answer(shown, document.lines)
 
 
 def docstring_action(snapshot: Snapshot, line: int) -> types.CodeAction | None:

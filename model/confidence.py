@@ -15,6 +15,9 @@ from typing import Any
 
 from qcoder.model.errors import CheckpointError
 
+MIN_TOKENS = 4
+"""A mean of fewer tokens says little about the mean of all."""
+
 FEATURES = ("sum", "lowest", "log_tokens")
 LEAST = -30.0
 """Log-probabilities below are all the same: hopeless."""
@@ -60,4 +63,22 @@ class Confidence:
             return math.exp(sum(logprobs) / len(logprobs))
         pairs = zip(self.weights, features(logprobs), strict=True)
         score = self.bias + sum(w * f for w, f in pairs)
+        return 1 / (1 + math.exp(min(-score, 700.0)))
+
+    def ceiling(self, logprobs: Sequence[float], most_tokens: int) -> float:
+        """What the confidence may still become, at most, if up to `most_tokens` follow; 1 before any.
+
+        Further tokens only lower sum and minimum, so the calibrated bound is exact. A geometric mean
+        may recover; one of several tokens that began badly rarely does, so it is its own bound.
+        """
+        if not logprobs:
+            return 1.0
+        if self.weights is None:
+            return self.of(logprobs) if len(logprobs) >= MIN_TOKENS else 1.0
+        if min(self.weights[:2]) < 0:
+            return 1.0
+        longest = max(len(logprobs), most_tokens)
+        total, lowest, now = features(logprobs)
+        most = max(self.weights[2] * now, self.weights[2] * math.log(longest))
+        score = self.bias + self.weights[0] * total + self.weights[1] * lowest + most
         return 1 / (1 + math.exp(min(-score, 700.0)))

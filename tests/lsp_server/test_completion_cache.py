@@ -41,8 +41,8 @@ def check(marked: str, text: str, later: str, rest: str | None, replaced: int = 
     """A suggestion at one place leaves `rest` at a later one (None: nothing is known)."""
     cache, first, then = CompletionCache(), place(marked), place(later)
     made = suggestion(first, text, replaced)
-    cache.put(URI, first, BASIS, False, made)
-    found = cache.find(URI, then, BASIS, False)
+    cache.put(URI, first, BASIS, 0, made)
+    found = cache.find(URI, then, BASIS, 0)
     if rest is None:
         assert found is None
     else:
@@ -102,8 +102,8 @@ def test_nothing_to_suggest_is_known_of_that_place_only() -> None:
 def test_an_explicit_request_is_not_served_by_an_automatic_answer() -> None:
     cache, at = CompletionCache(), place("x = ‸\n")
     cache.put(URI, at, BASIS, False, None)
-    assert cache.find(URI, at, BASIS, True) is None
-    cache.put(URI, at, BASIS, True, suggestion(at, "one"))
+    assert cache.find(URI, at, BASIS, 1) is None
+    cache.put(URI, at, BASIS, 1, suggestion(at, "one"))
     for invoked in (True, False):
         found = cache.find(URI, at, BASIS, invoked)
         assert found is not None
@@ -135,10 +135,10 @@ def test_random_edits_are_served_only_with_the_same_document() -> None:
         first = Place(head, tail, head.count("\n"), len(head) - head.rfind("\n") - 1)
         made = suggestion(first, "".join(rng.choices("ab()\n", k=rng.randint(1, 5))))
         cache = CompletionCache()
-        cache.put(URI, first, BASIS, False, made)
+        cache.put(URI, first, BASIS, 0, made)
         typed = "".join(rng.choices("ab()", k=rng.randrange(3)))
         then = place(f"{head}{typed}‸{rng.choice(['', ')', 'a'])}{tail}")
-        found = cache.find(URI, then, BASIS, False)
+        found = cache.find(URI, then, BASIS, 0)
         if found is not None:
             assert applied(then, found) == applied(first, Found(made))
 

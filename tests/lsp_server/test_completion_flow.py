@@ -1,17 +1,19 @@
 import threading
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from qcoder.lsp_server import completion, completion_flow, session
+from qcoder.lsp_server import completion, completion_ahead, session
 from qcoder.model.fake import FakeEngine
 from qcoder.model.request import GenerationRequest, TokenOut
 
 pytestmark = pytest.mark.asyncio(loop_scope="function")
 
 CANCELLED = -32800
+CALIBRATED = {"weights": {"sum": 1.0, "lowest": 1.0, "log_tokens": 0.0}, "bias": 2.0}
 
 
 class StepEngine(FakeEngine):
@@ -33,7 +35,8 @@ class StepEngine(FakeEngine):
 
 @pytest.fixture(autouse=True)
 def no_delay(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(completion_flow, "PREFILL_DELAY_S", 0.0)
+    monkeypatch.setattr(completion_ahead, "PREFILL_DELAY_S", 0.0)
+    monkeypatch.setattr(completion_ahead, "LOOK_AHEAD_S", 1e6)
 
 
 async def begin(
@@ -69,8 +72,9 @@ async def test_typing_what_is_suggested_needs_no_engine(
     (item,) = (await answer)["result"]["items"]
     assert (item["insertText"], item["range"]["end"]["character"]) == ("1)", 13)
     assert (len(engine.requests), len(engine.prefilled)) == (1, 0)
-    counts = {"requests": 5, "cached": 4, "joined": 0, "generations": 1, "prefills": 0}
-    assert await editor.ask("qcoder/counts", None) == counts
+    counts = {"requests": 5, "cached": 4, "joined": 0, "generations": 1, "decoded": 1}
+    ahead = {"prefills": 0, "looked_ahead": 0}
+    assert await editor.ask("qcoder/counts", None) == counts | ahead
 
 
 async def test_typing_something_else_asks_the_engine_again(
@@ -187,7 +191,7 @@ async def test_nothing_is_computed_where_nothing_would_be_shown(
         prepared.append(completion.prepare(*arguments, **options))
         return prepared[-1]
 
-    monkeypatch.setattr(completion_flow, "prepare", prepare)
+    monkeypatch.setattr(completion_ahead, "prepare", prepare)
     monkeypatch.setattr(session, "load_engine", lambda *_: engine)
     name = "secrets.pem" if "#" in marked else "a.py"
     head, tail = marked.split("‸")
@@ -250,3 +254,74 @@ async def test_a_burst_of_requests_is_answered_once_each_and_computed_once(
     results = [(await answer)["result"] for answer in answers]
     assert results[:-1] == [None] * 3
     assert results[-1] is not None
+
+
+async def test_who_asks_explicitly_gets_three_distinct_suggestions(
+    editor: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    engine = StepEngine("one(1)", "one(1)", "two(2)", "", "three(3)", "four(4)", free=True)
+    uri = await begin(editor, tmp_path, monkeypatch, engine, "x = \n")
+    _, answer = editor.inline(uri, 0, 4, True)
+    texts = [item["insertText"] for item in (await answer)["result"]["items"]]
+    assert texts == ["one(1)", "two(2)", "three(3)"]
+    warmth = [request.sampling.temperature for request in engine.requests]
+    assert warmth[0] == 0 < warmth[1]
+    assert warmth == sorted(set(warmth))
+    _, again = editor.inline(uri, 0, 4, True)
+    assert [item["insertText"] for item in (await again)["result"]["items"]] == texts
+    editor.change(uri, "t", (0, 4))
+    assert await text_at(editor, uri, 0, 5) == "wo(2)"
+    assert len(engine.requests) == 5
+
+
+async def test_the_completion_menu_asks_for_one_suggestion(
+    editor: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    engine = StepEngine("one(1)", "two(2)", free=True)
+    uri = await begin(editor, tmp_path, monkeypatch, engine, "x = \n")
+    where = {"textDocument": {"uri": uri}, "position": {"line": 0, "character": 4}}
+    answer = await editor.ask("textDocument/completion", where)
+    assert [item["label"] for item in answer["items"]] == ["one(1)"]
+    assert len(engine.requests) == 1
+
+
+@pytest.mark.parametrize("accepted", [True, False])
+async def test_the_next_line_is_known_before_it_is_reached(
+    editor: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, accepted: bool
+) -> None:
+    """Behind a suggestion that is taken, and behind a line that the model takes to be over."""
+    monkeypatch.setattr(completion_ahead, "LOOK_AHEAD_S", 0.0)
+    first = "compute(1)" if accepted else ""
+    engine = StepEngine(first, "after(2)", free=True)
+    line = "    x = " if accepted else "    x = compute(1)"
+    uri = await begin(editor, tmp_path, monkeypatch, engine, f"def f():\n{line}\n")
+    assert await text_at(editor, uri, 1, len(line)) == first
+    await editor.until(lambda: len(engine.requests) == 2)
+    editor.change(uri, first + "\n    ", (1, len(line)))
+    await editor.until(lambda: editor.server.session.engine_thread._running is None)
+    assert await text_at(editor, uri, 2, 4) == "after(2)"
+    counts = await editor.ask("qcoder/counts", None)
+    assert (counts["cached"], counts["generations"]) == (1, 1)
+
+
+async def test_nothing_is_computed_beyond_a_place_that_the_user_leaves(
+    editor: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(completion_ahead, "LOOK_AHEAD_S", 0.01)
+    engine = StepEngine("compute(1)", "other", free=True)
+    uri = await begin(editor, tmp_path, monkeypatch, engine, "x = \n")
+    assert await text_at(editor, uri, 0, 4) == "compute(1)"
+    editor.change(uri, "y", (0, 4))
+    await editor.until(lambda: engine.prefilled)
+    assert (await editor.ask("qcoder/counts", None))["looked_ahead"] == 0
+
+
+async def test_a_generation_that_begins_badly_is_not_decoded(
+    editor: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    engine = FakeEngine(["compute(1)"], logprob=-3.0)
+    engine.info = replace(engine.info, manifest={"confidence": CALIBRATED})
+    uri = await begin(editor, tmp_path, monkeypatch, engine, "x = \n")
+    assert await text_at(editor, uri, 0, 4) == ""
+    counts = await editor.ask("qcoder/counts", None)
+    assert (counts["generations"], counts["decoded"]) == (1, 0)

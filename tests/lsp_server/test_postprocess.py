@@ -96,3 +96,22 @@ def test_two_statements_on_one_line_are_an_error() -> None:
     assert around.error_count == 0
     assert around.errors_with(" os.join(prefix, 'x').strip()", 0) > 0
     assert errors("x = a(b, 'c').strip() d(e('f'))\nreturn 1\n", "python") > 0
+
+
+@pytest.mark.parametrize(
+    ("source", "raw", "filters"),
+    [
+        ("x = ‸\n", "compute(1)", ()),
+        ("x = ‸\n", "1<|endoftext|> 2", ("special tokens",)),
+        ("return ‸\n", "return value", ("copy of the line",)),
+        ("def f():\n    ‸\n", "return 1\n\ndef g():\n    return 2", ("indentation",)),
+        ("x = ‸\n", "foo(bar, " * 6, ("repetition",)),
+        ("a = 1\nb = ‸\nc = 3\nd = 4\n", "2\nc = 3\nd = 4", ("following lines",)),
+        ("a = first(1)\n‸\n", "a = first(1)", ("duplicate",)),
+        ("x = compute(‸)\n", "1, 2)", ("rest of the line",)),
+    ],
+)
+def test_filters_that_changed_the_text_are_named(
+    source: str, raw: str, filters: tuple[str, ...]
+) -> None:
+    assert clean(raw, split(source)).filters == filters

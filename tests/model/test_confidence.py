@@ -1,4 +1,5 @@
 import math
+import random
 
 import pytest
 
@@ -34,3 +35,20 @@ def test_it_is_read_from_the_manifest() -> None:
 def test_a_malformed_manifest_is_named(facts: object) -> None:
     with pytest.raises(CheckpointError, match="'confidence' needs 'bias' and 'weights'"):
         Confidence.from_manifest({"confidence": facts})
+
+
+@pytest.mark.parametrize("log_tokens", [-0.5, 0.0, 0.5])
+def test_no_continuation_gets_over_the_ceiling(log_tokens: float) -> None:
+    rng = random.Random(5)
+    confidence = Confidence((0.7, 1.0, log_tokens), 2.0)
+    for _ in range(63):
+        begun = [-rng.expovariate(1.0) for _ in range(rng.randint(1, 7))]
+        ceiling = confidence.ceiling(begun, 17)
+        for more in range(18 - len(begun)):
+            assert confidence.of([*begun, *[-1e-9] * more]) <= ceiling + 1e-9
+
+
+def test_a_mean_bounds_itself_once_it_is_of_several_tokens() -> None:
+    assert Confidence().ceiling([-5.0] * 3, 48) == 1.0
+    assert Confidence().ceiling([-5.0] * 4, 48) == pytest.approx(math.exp(-5.0))
+    assert Confidence((1.0, 1.0, 0.0), 0.0).ceiling([], 48) == 1.0

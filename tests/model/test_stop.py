@@ -88,3 +88,15 @@ def test_a_request_is_interrupted_by_its_token_or_its_deadline() -> None:
 )
 def test_temperature_follows_task_and_entropy(task: str, entropy: float, expected: float) -> None:
     assert temperature_for(task, entropy) == pytest.approx(expected)  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize(
+    ("rewritten", "expected"), [(None, 0.5), (0.1, 0.5), (0.0, 0.7), (0.2, 0.3), (1.0, 0.3)]
+)
+def test_who_rewrites_much_gets_colder_alternatives(
+    rewritten: float | None, expected: float
+) -> None:
+    assert temperature_for("alternative", FULL_ENTROPY_NATS / 2, rewritten) == pytest.approx(
+        expected
+    )
+    assert temperature_for("completion", 0.0, rewritten) == 0.0
