@@ -13,6 +13,7 @@ import threading
 from functools import lru_cache
 from importlib.machinery import EXTENSION_SUFFIXES
 from pathlib import Path
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -51,6 +52,7 @@ def _declared(found: ctypes.CDLL) -> ctypes.CDLL:
         pointer, pointer, pointer, size, size, size, number, number,
         pointer, pointer, pointer, size, size, pointer,
     ]  # fmt: skip
+    found.qcoder_forward.argtypes = [pointer, pointer, pointer, number]
     return found
 
 
@@ -116,6 +118,12 @@ class Native:
             )  # fmt: skip
         _check(status)
         return y
+
+    def forward(self, model: Any, batch: Any, alone: bool) -> None:
+        """One pass over references to the structures of `native_decoder.py`."""
+        with self._turn:
+            status = self._library.qcoder_forward(self._handle, model, batch, int(alone))
+        _check(status)
 
 
 def _floats(x: Tensor) -> Tensor:

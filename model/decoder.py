@@ -26,7 +26,7 @@ from qcoder.kernels.rms_norm import rms_norm
 from qcoder.kernels.rotary import Rotary, RotaryTable
 from qcoder.model.checkpoint import Checkpoint
 from qcoder.model.config import ModelConfig
-from qcoder.model.kv_cache import CacheShape, Sequence, StateShape
+from qcoder.model.kv_cache import FIRST_CAPACITY, CacheShape, Sequence, StateShape
 from qcoder.model.linear import Linear, WeightReader
 
 
@@ -99,6 +99,29 @@ class Architecture(Protocol):
         ...
 
 
+class Network(Protocol):
+    """A loaded model: `Decoder`, or `NativeModel` in the compiled kernels.
+
+    Each has a kind of sequence of its own, made by `new_sequence`.
+    """
+
+    config: ModelConfig
+    cache_shape: CacheShape
+
+    @property
+    def weight_bytes(self) -> int:
+        """Memory of the weights, without the norms."""
+        ...
+
+    def new_sequence(self, capacity: int = ...) -> Any:
+        """An empty sequence."""
+        ...
+
+    def forward(self, ids: list[int], sequence: Any, all_logits: bool = False) -> Tensor:
+        """See `Decoder.forward`."""
+        ...
+
+
 class Decoder:
     """Weights and forward pass; holds no sequence state."""
 
@@ -124,6 +147,10 @@ class Decoder:
         embedding = 0 if self.config.tied_embeddings else self.embedding.nbytes
         layers = sum(x.mixer.size_bytes + x.mlp.size_bytes for x in self.layers)
         return embedding + self.head.size_bytes + layers
+
+    def new_sequence(self, capacity: int = FIRST_CAPACITY) -> Sequence:
+        """An empty sequence."""
+        return Sequence(self.cache_shape, capacity)
 
     def forward(self, ids: list[int], sequence: Sequence, all_logits: bool = False) -> Tensor:
         """Compute `ids` behind what `sequence` holds and append them to it.

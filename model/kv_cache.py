@@ -12,6 +12,7 @@ from __future__ import annotations
 
 from bisect import bisect_right
 from dataclasses import dataclass
+from typing import Protocol, Self
 
 import torch
 from torch import Tensor
@@ -66,6 +67,43 @@ class CacheShape:
     def state_bytes(self) -> int:
         """Bytes of one snapshot, 0 without linear attention."""
         return 0 if self.state is None else self.state.size_bytes(self.dtype)
+
+
+class CachedSequence(Protocol):
+    """What the prefix cache needs of a sequence: here, or in pages (`paged_cache.py`)."""
+
+    ids: list[int]
+
+    def __len__(self) -> int: ...
+
+    @property
+    def size_bytes(self) -> int:
+        """Memory of what is held."""
+        ...
+
+    def reserve(self, tokens: int) -> None:
+        """Make room for `tokens` in all; raises `ValueError` beyond the model's context."""
+        ...
+
+    def snapshot(self) -> None:
+        """Make it possible to cut the sequence here later."""
+        ...
+
+    def cuttable(self, length: int) -> int:
+        """The longest prefix of at most `length` tokens that the sequence can be cut to."""
+        ...
+
+    def truncate(self, length: int) -> None:
+        """Forget everything from `length` on, a result of `cuttable`."""
+        ...
+
+    def copy_prefix(self, length: int) -> Self:
+        """A new sequence with the first `length` tokens, a result of `cuttable`."""
+        ...
+
+    def check_integrity(self) -> None:
+        """Assert what must always hold."""
+        ...
 
 
 @dataclass(frozen=True, slots=True, eq=False)

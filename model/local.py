@@ -18,14 +18,15 @@ from qcoder.model.adapted import is_adapted_default
 from qcoder.model.checkpoint import Checkpoint
 from qcoder.model.confidence import Confidence
 from qcoder.model.config import ModelConfig, load_config
-from qcoder.model.decoder import Decoder
+from qcoder.model.decoder import Network
 from qcoder.model.engine import EngineStats, FimOrder, ModelInfo
 from qcoder.model.errors import CheckpointError, PromptTooLongError
 from qcoder.model.healing import Healing, PrefixIndex
-from qcoder.model.kv_cache import Sequence as KvSequence
+from qcoder.model.kv_cache import CachedSequence
 from qcoder.model.manifest import MANIFEST, verify
 from qcoder.model.memory import check_memory
 from qcoder.model.mixture import BlendResult, Mixture
+from qcoder.model.native_model import native_model
 from qcoder.model.prefix_cache import PrefixCache, boundaries
 from qcoder.model.registry import DEFAULT_FOLDER, find_model, network_class
 from qcoder.model.request import FinishReason, GenerationRequest, GenerationStats, TokenOut
@@ -82,14 +83,14 @@ class LocalEngine:
 
     def __init__(
         self,
-        model: Decoder,
+        model: Network,
         tokenizer: Tokenizer,
         info: ModelInfo,
         mixture: Mixture | None = None,
         threads: int = 0,
     ) -> None:
         self._model, self._tokenizer, self._info, self._mixture = model, tokenizer, info, mixture
-        self._cache = PrefixCache(model.cache_shape)
+        self._cache = PrefixCache[Any](model.new_sequence)
         self._stats = EngineStats(weight_bytes=model.weight_bytes)
         self._threads = threads or default_threads()
         self._step_threads = 1 if info.parameters <= SMALL_PARAMETERS else self._threads
@@ -123,13 +124,15 @@ class LocalEngine:
             )
         check_memory(folder, config, chosen, limit)
         with Checkpoint.open(folder) as checkpoint:
-            model = network_class(config.model_type).load(checkpoint, config, chosen, limit)
+            decoder = network_class(config.model_type).load(checkpoint, config, chosen, limit)
         info = describe(folder, config, manifest, limit)
         logger.info(
             "model=%s parameters=%d dtype=%s context=%d seconds=%.2f",
             info.name, info.parameters, chosen, limit, time.perf_counter() - began,
         )  # fmt: skip
-        return LocalEngine(model, tokenizer, info, Mixture.load_for(info), threads)
+        return LocalEngine(
+            native_model(decoder) or decoder, tokenizer, info, Mixture.load_for(info), threads
+        )
 
     @property
     def tokenizer(self) -> Tokenizer:
@@ -154,7 +157,7 @@ class LocalEngine:
         """[len(ids), vocab] float32 of one full forward pass without cache."""
         self._check_prompt(ids, 0)
         torch.set_num_threads(self._threads)
-        sequence = KvSequence(self._model.cache_shape, len(ids))
+        sequence = self._model.new_sequence(len(ids))
         return self._model.forward(ids, sequence, all_logits=True)
 
     def generate(self, request: GenerationRequest) -> Iterator[TokenOut]:
@@ -218,7 +221,7 @@ class LocalEngine:
         )
 
     def _prefill(
-        self, sequence: KvSequence, request: GenerationRequest
+        self, sequence: CachedSequence, request: GenerationRequest
     ) -> tuple[torch.Tensor | None, FinishReason | None]:
         """Compute the rest of the prompt in chunks; logits of its last token, or why it ended early."""
         torch.set_num_threads(self._threads)
@@ -247,7 +250,7 @@ class LocalEngine:
         return PrefixIndex(self._tokenizer, self._tokenizer.vocab_size)
 
     def _decode(
-        self, logits: torch.Tensor, sequence: KvSequence, request: GenerationRequest, room: int
+        self, logits: torch.Tensor, sequence: CachedSequence, request: GenerationRequest, room: int
     ) -> Iterator[TokenOut]:
         """Tokens until a rule ends it; `room` > 0 is the most there may be."""
         rng = np.random.default_rng(request.sampling.seed)

@@ -47,19 +47,25 @@ class TiledLinear:
 
 @dataclass(frozen=True, slots=True, eq=False)
 class TiledExperts:
-    """SwiGLU experts of width `size`; gate_up, down: tiled matrices [experts, bytes]."""
+    """SwiGLU experts; gate_up, down: tiled matrices [experts, bytes] of the shapes first, second."""
 
     gate_up: Tensor
     down: Tensor
-    size: int
-    group: int
+    first: TiledShape
+    second: TiledShape
     native: Native
 
     def __call__(self, x: Tensor, weights: Tensor, chosen: Tensor) -> Tensor:
         """Weighted sum [tokens, hidden] of the experts `chosen` [tokens, top_k]."""
         return self.native.experts(
-            x, self.gate_up, self.down, weights, chosen, self.size, BITS, self.group
-        )
+            x, self.gate_up, self.down, weights, chosen, self.size, self.first.bits,
+            self.first.group,
+        )  # fmt: skip
+
+    @property
+    def size(self) -> int:
+        """Width of an expert."""
+        return self.second.columns
 
     @property
     def size_bytes(self) -> int:
@@ -93,8 +99,8 @@ def tiled_experts_layer(
     return TiledExperts(
         torch.stack([tiled_rows(parts, first) for parts in gate_up]),
         torch.stack([tiled_rows([part], second) for part in down]),
-        size,
-        group,
+        first,
+        second,
         native,
     )
 

@@ -2,7 +2,9 @@
 #pragma once
 
 #include <cstdint>
+#include <cmath>
 #include <cstring>
+#include <limits>
 
 // Activations [tokens, width] as int8 with a scale a group, and for each group minus 8 and minus 128
 // times the sum of its values.
@@ -18,6 +20,35 @@ using TileFunction = void (*)(const uint8_t* weights, int groups, const Activati
                               const int64_t* rows, float* const* out, int64_t count);
 
 constexpr int kAhead = 4096;  // bytes between what is multiplied and what is fetched
+constexpr int kKeys = 32;      // tokens of a page of the KV cache
+
+// Keys and values of up to 32 tokens, all layers: for each layer and head the keys [head_dim][32] and
+// the values [32][head_dim] in float16. Keys are rotated by their place in the page alone; `turn`
+// rotates the queries back by the page's own position: cos, then sin, [rotary_dim / 2] each. So a page
+// holds for any position that it is given.
+struct Page {
+  uint16_t* data;
+  const float* turn;
+  int64_t count;  // tokens in use
+};
+
+// What the decoder needs besides tiles, for one instruction set; described in `rows.inc`.
+struct Functions {
+  TileFunction (*tiles)(int bits, int group);
+  void (*norm)(const float* x, const float* weight, float eps, int64_t size, float* to);
+  void (*round)(const float* x, int64_t width, int group, float factor, int8_t* values,
+                float* scales, int32_t* corrections);
+  void (*swiglu)(const float* gate, const float* up, int64_t size, float* to);
+  void (*rotate)(float* x, const float* cos, const float* sin, int64_t size, float scale);
+  void (*dots)(const float* rows, int64_t width, int64_t count, const float* x, int64_t tokens,
+               float* to, int64_t stride);
+  void (*halves)(const float* x, int64_t size, uint16_t* to);
+  void (*attend)(const Page* pages, int64_t count, int64_t offset, int64_t width, int64_t turned,
+                 const float* queries, const int64_t* limits, int rows, float* peaks, float* sums,
+                 float* to);
+  void (*merge)(float* peak, float* sum, float* to, float other_peak, float other_sum,
+                 const float* other, int64_t width);
+};
 
 static inline uint32_t four(const int8_t* values) {
   uint32_t word;
@@ -36,6 +67,37 @@ static inline float from_half(uint16_t half) {
   float value;
   std::memcpy(&value, &bits, 4);
   return value;
+}
+
+constexpr float kNever = -std::numeric_limits<float>::infinity();
+
+static inline float from_bits(int32_t bits) {
+  float value;
+  std::memcpy(&value, &bits, 4);
+  return value;
+}
+
+// The nearest integer, halves to even, of |x| < 2^22: the addition leaves it in the low bits. Unlike
+// a call of the C library it vectorizes.
+static inline int32_t nearest(float x) {
+  const float shifted = x + 12582912.f;  // 1.5 * 2^23
+  int32_t bits;
+  std::memcpy(&bits, &shifted, sizeof bits);
+  return bits - 0x4B400000;
+}
+
+// Float16, halves to even; beyond its range infinity, below its smallest normal number in its steps.
+static inline uint16_t to_half(float value) {
+  uint32_t bits;
+  std::memcpy(&bits, &value, 4);
+  const uint32_t sign = (bits >> 16) & 0x8000, size = bits & 0x7fffffff;
+  if (size >= 0x47800000) return static_cast<uint16_t>(sign | (size > 0x7f800000 ? 0x7e00 : 0x7c00));
+  if (size < 0x38800000) {
+    const float small = from_bits(static_cast<int32_t>(size)) * 16777216.f;  // in steps of 2^-24
+    return static_cast<uint16_t>(sign | static_cast<uint32_t>(nearest(small)));
+  }
+  const uint32_t rounded = size + 0xfff + ((size >> 13) & 1);
+  return static_cast<uint16_t>(sign | ((rounded - 0x38000000) >> 13));
 }
 
 #if defined(__GNUC__) || defined(__clang__)
@@ -91,7 +153,67 @@ static inline void add(Floats& sum, const Lanes& part, const Floats& scale, floa
 }
 static inline void store(float* to, const Floats& f) { std::memcpy(to, f.v, 64); }
 static inline void fetch(const uint8_t*) {}
+static inline Floats all(float value) {
+  Floats out;
+  for (auto& lane : out.v) lane = value;
+  return out;
+}
+static inline Floats read(const float* from) {
+  Floats out;
+  std::memcpy(out.v, from, 64);
+  return out;
+}
+#define QCODER_LANES(expression)                      \
+  Floats out;                                         \
+  for (int r = 0; r < 16; ++r) out.v[r] = expression; \
+  return out
+static inline Floats fma(const Floats& a, const Floats& b, const Floats& c) {
+  QCODER_LANES(a.v[r] * b.v[r] + c.v[r]);
+}
+static inline Floats mul(const Floats& a, const Floats& b) { QCODER_LANES(a.v[r] * b.v[r]); }
+static inline Floats plus(const Floats& a, const Floats& b) { QCODER_LANES(a.v[r] + b.v[r]); }
+static inline Floats minus(const Floats& a, const Floats& b) { QCODER_LANES(a.v[r] - b.v[r]); }
+static inline Floats over(const Floats& a, const Floats& b) { QCODER_LANES(a.v[r] / b.v[r]); }
+static inline Floats most(const Floats& a, const Floats& b) {
+  QCODER_LANES(a.v[r] > b.v[r] ? a.v[r] : b.v[r]);
+}
+static inline Floats least(const Floats& a, const Floats& b) {
+  QCODER_LANES(a.v[r] < b.v[r] ? a.v[r] : b.v[r]);
+}
+static inline Floats size_of(const Floats& a) { QCODER_LANES(a.v[r] < 0 ? -a.v[r] : a.v[r]); }
+static inline Floats before(const Floats& a, int count) { QCODER_LANES(r < count ? a.v[r] : kNever); }
+static inline Floats whole(const Floats& a) { QCODER_LANES(static_cast<float>(nearest(a.v[r]))); }
+static inline Floats power2(const Floats& a) { QCODER_LANES(from_bits((nearest(a.v[r]) + 127) << 23)); }
+#undef QCODER_LANES
+static inline float sum(const Floats& a) {
+  float total = 0.f;
+  for (float lane : a.v) total += lane;
+  return total;
+}
+static inline float peak(const Floats& a) {
+  float found = a.v[0];
+  for (float lane : a.v) found = lane > found ? lane : found;
+  return found;
+}
+static inline void store_half(uint16_t* to, const Floats& f) {
+  for (int r = 0; r < 16; ++r) to[r] = to_half(f.v[r]);
+}
+static inline Lanes bytes(int8_t* to, const Floats& f) {
+  Lanes out;
+  for (int r = 0; r < 16; ++r) to[r] = static_cast<int8_t>(out.v[r] = nearest(f.v[r]));
+  return out;
+}
+static inline void count(Lanes& total, const Lanes& part) {
+  for (int r = 0; r < 16; ++r) total.v[r] += part.v[r];
+}
+static inline int32_t total(const Lanes& lanes) {
+  int32_t found = 0;
+  for (int32_t lane : lanes.v) found += lane;
+  return found;
+}
 #include "tiles.inc"
+#include "rows.inc"
+#include "attention.inc"
 }  // namespace plain
 
 #if defined(__x86_64__) && (defined(__GNUC__) || defined(__clang__))
@@ -155,7 +277,88 @@ static inline void store(float* to, const Floats& f) {
   _mm256_storeu_ps(to + 8, f.b);
 }
 static inline void fetch(const uint8_t* from) { QCODER_FETCH(from); }
+static inline Floats all(float value) { return {_mm256_set1_ps(value), _mm256_set1_ps(value)}; }
+static inline Floats read(const float* from) {
+  return {_mm256_loadu_ps(from), _mm256_loadu_ps(from + 8)};
+}
+static inline Floats fma(const Floats& a, const Floats& b, const Floats& c) {
+  return {_mm256_fmadd_ps(a.a, b.a, c.a), _mm256_fmadd_ps(a.b, b.b, c.b)};
+}
+static inline Floats mul(const Floats& a, const Floats& b) {
+  return {_mm256_mul_ps(a.a, b.a), _mm256_mul_ps(a.b, b.b)};
+}
+static inline Floats plus(const Floats& a, const Floats& b) {
+  return {_mm256_add_ps(a.a, b.a), _mm256_add_ps(a.b, b.b)};
+}
+static inline Floats minus(const Floats& a, const Floats& b) {
+  return {_mm256_sub_ps(a.a, b.a), _mm256_sub_ps(a.b, b.b)};
+}
+static inline Floats over(const Floats& a, const Floats& b) {
+  return {_mm256_div_ps(a.a, b.a), _mm256_div_ps(a.b, b.b)};
+}
+static inline Floats most(const Floats& a, const Floats& b) {
+  return {_mm256_max_ps(a.a, b.a), _mm256_max_ps(a.b, b.b)};
+}
+static inline Floats least(const Floats& a, const Floats& b) {
+  return {_mm256_min_ps(a.a, b.a), _mm256_min_ps(a.b, b.b)};
+}
+static inline Floats size_of(const Floats& f) {
+  const __m256 sign = _mm256_set1_ps(-0.f);
+  return {_mm256_andnot_ps(sign, f.a), _mm256_andnot_ps(sign, f.b)};
+}
+static inline Floats before(const Floats& f, int count) {
+  const __m256 never = _mm256_set1_ps(kNever), end = _mm256_set1_ps(static_cast<float>(count));
+  const __m256 place = _mm256_setr_ps(0, 1, 2, 3, 4, 5, 6, 7);
+  const __m256 later = _mm256_add_ps(place, _mm256_set1_ps(8));
+  return {_mm256_blendv_ps(never, f.a, _mm256_cmp_ps(place, end, _CMP_LT_OQ)),
+          _mm256_blendv_ps(never, f.b, _mm256_cmp_ps(later, end, _CMP_LT_OQ))};
+}
+static inline Floats whole(const Floats& f) {
+  constexpr int kNearest = _MM_FROUND_TO_NEAREST_INT | _MM_FROUND_NO_EXC;
+  return {_mm256_round_ps(f.a, kNearest), _mm256_round_ps(f.b, kNearest)};
+}
+static inline __m256 power2(const __m256& f) {
+  const __m256i biased = _mm256_add_epi32(_mm256_cvtps_epi32(f), _mm256_set1_epi32(127));
+  return _mm256_castsi256_ps(_mm256_slli_epi32(biased, 23));
+}
+static inline Floats power2(const Floats& f) { return {power2(f.a), power2(f.b)}; }
+static inline float sum(const Floats& f) {
+  alignas(32) float lanes[8];
+  _mm256_store_ps(lanes, _mm256_add_ps(f.a, f.b));
+  return ((lanes[0] + lanes[4]) + (lanes[1] + lanes[5])) +
+         ((lanes[2] + lanes[6]) + (lanes[3] + lanes[7]));
+}
+static inline float peak(const Floats& f) {
+  const __m256 both = _mm256_max_ps(f.a, f.b);
+  __m128 half = _mm_max_ps(_mm256_castps256_ps128(both), _mm256_extractf128_ps(both, 1));
+  half = _mm_max_ps(half, _mm_movehl_ps(half, half));
+  return _mm_cvtss_f32(_mm_max_ss(half, _mm_shuffle_ps(half, half, 1)));
+}
+static inline void store_half(uint16_t* to, const Floats& f) {
+  __m128i* halves = reinterpret_cast<__m128i*>(to);
+  _mm_storeu_si128(halves, _mm256_cvtps_ph(f.a, _MM_FROUND_TO_NEAREST_INT));
+  _mm_storeu_si128(halves + 1, _mm256_cvtps_ph(f.b, _MM_FROUND_TO_NEAREST_INT));
+}
+static inline Lanes bytes(int8_t* to, const Floats& f) {
+  const Lanes out = {_mm256_cvtps_epi32(f.a), _mm256_cvtps_epi32(f.b)};
+  const __m256i words = _mm256_permute4x64_epi64(_mm256_packs_epi32(out.a, out.b), 0xd8);
+  const __m128i packed =
+      _mm_packs_epi16(_mm256_castsi256_si128(words), _mm256_extracti128_si256(words, 1));
+  _mm_storeu_si128(reinterpret_cast<__m128i*>(to), packed);
+  return out;
+}
+static inline void count(Lanes& total, const Lanes& part) {
+  total.a = _mm256_add_epi32(total.a, part.a);
+  total.b = _mm256_add_epi32(total.b, part.b);
+}
+static inline int32_t total(const Lanes& l) {
+  alignas(32) int32_t lanes[8];
+  _mm256_store_si256(reinterpret_cast<__m256i*>(lanes), _mm256_add_epi32(l.a, l.b));
+  return lanes[0] + lanes[1] + lanes[2] + lanes[3] + lanes[4] + lanes[5] + lanes[6] + lanes[7];
+}
 #include "tiles.inc"
+#include "rows.inc"
+#include "attention.inc"
 }  // namespace avx2
 #if defined(__clang__)
 #pragma clang attribute pop
@@ -187,7 +390,45 @@ static inline void add(Floats& sum, const Lanes& part, const Floats& scale, floa
 }
 static inline void store(float* to, const Floats& f) { _mm512_storeu_ps(to, f); }
 static inline void fetch(const uint8_t* from) { QCODER_FETCH(from); }
+static inline Floats all(float value) { return _mm512_set1_ps(value); }
+static inline Floats read(const float* from) { return _mm512_loadu_ps(from); }
+static inline Floats fma(const Floats& a, const Floats& b, const Floats& c) {
+  return _mm512_fmadd_ps(a, b, c);
+}
+static inline Floats mul(const Floats& a, const Floats& b) { return _mm512_mul_ps(a, b); }
+static inline Floats plus(const Floats& a, const Floats& b) { return _mm512_add_ps(a, b); }
+static inline Floats minus(const Floats& a, const Floats& b) { return _mm512_sub_ps(a, b); }
+static inline Floats over(const Floats& a, const Floats& b) { return _mm512_div_ps(a, b); }
+static inline Floats most(const Floats& a, const Floats& b) { return _mm512_max_ps(a, b); }
+static inline Floats least(const Floats& a, const Floats& b) { return _mm512_min_ps(a, b); }
+static inline Floats size_of(const Floats& f) { return _mm512_abs_ps(f); }
+static inline Floats before(const Floats& f, int count) {
+  const __mmask16 kept = static_cast<__mmask16>(count >= 16 ? 0xffff : (1 << count) - 1);
+  return _mm512_mask_mov_ps(_mm512_set1_ps(kNever), kept, f);
+}
+static inline Floats whole(const Floats& f) {
+  return _mm512_roundscale_ps(f, _MM_FROUND_TO_NEAREST_INT | _MM_FROUND_NO_EXC);
+}
+static inline Floats power2(const Floats& f) {
+  const __m512i biased = _mm512_add_epi32(_mm512_cvtps_epi32(f), _mm512_set1_epi32(127));
+  return _mm512_castsi512_ps(_mm512_slli_epi32(biased, 23));
+}
+static inline float sum(const Floats& f) { return _mm512_reduce_add_ps(f); }
+static inline float peak(const Floats& f) { return _mm512_reduce_max_ps(f); }
+static inline void store_half(uint16_t* to, const Floats& f) {
+  _mm256_storeu_si256(reinterpret_cast<__m256i*>(to),
+                      _mm512_cvtps_ph(f, _MM_FROUND_TO_NEAREST_INT | _MM_FROUND_NO_EXC));
+}
+static inline Lanes bytes(int8_t* to, const Floats& f) {
+  const Lanes out = _mm512_cvtps_epi32(f);
+  _mm_storeu_si128(reinterpret_cast<__m128i*>(to), _mm512_cvtepi32_epi8(out));
+  return out;
+}
+static inline void count(Lanes& total, const Lanes& part) { total = _mm512_add_epi32(total, part); }
+static inline int32_t total(const Lanes& l) { return _mm512_reduce_add_epi32(l); }
 #include "tiles.inc"
+#include "rows.inc"
+#include "attention.inc"
 }  // namespace vnni
 #if defined(__clang__)
 #pragma clang attribute pop
@@ -211,10 +452,10 @@ static inline int best_instructions() {
   return kPlain;
 }
 
-static inline TileFunction tile_function(int instructions, int bits, int group) {
+static inline const Functions& functions(int instructions) {
 #if defined(__x86_64__) && (defined(__GNUC__) || defined(__clang__))
-  if (instructions == kVnni) return vnni::choose(bits, group);
-  if (instructions == kAvx2) return avx2::choose(bits, group);
+  if (instructions == kVnni) return vnni::kFunctions;
+  if (instructions == kAvx2) return avx2::kFunctions;
 #endif
-  return plain::choose(bits, group);
+  return plain::kFunctions;
 }

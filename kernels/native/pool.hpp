@@ -40,10 +40,20 @@ class Pool {
 
   int threads() const { return static_cast<int>(workers_.size()) + 1; }
 
+  // Leave the workers asleep: for steps so small that waking them takes longer than it saves.
+  void alone(bool on) { alone_ = on; }
+
+  // With `wide`, as `run`; otherwise by the caller alone.
+  template <class Body>
+  void run_if(bool wide, int64_t count, const Body& body) {
+    if (wide) return run(count, body);
+    for (int64_t i = 0; i < count; ++i) body(i);
+  }
+
   // Calls body(i) for i in [0, count), each once; returns when all are done. Not reentrant.
   template <class Body>
   void run(int64_t count, const Body& body) {
-    if (workers_.empty() || count <= 1) {
+    if (workers_.empty() || alone_ || count <= 1) {
       for (int64_t i = 0; i < count; ++i) body(i);
       return;
     }
@@ -101,7 +111,7 @@ class Pool {
   std::atomic<uint64_t> generation_{0};
   std::atomic<int> sleeping_{0}, busy_{0};
   std::atomic<int64_t> next_{0};
-  bool ending_ = false;
+  bool ending_ = false, alone_ = false;
   void (*call_)(const void*, int64_t) = nullptr;
   const void* context_ = nullptr;
   int64_t count_ = 0;

@@ -88,7 +88,7 @@ def test_random_edits_never_change_what_is_generated(engine: LocalEngine) -> Non
     for _ in range(12):
         at = rng.randrange(len(ids))
         ids = [*ids[:at], *(rng.randrange(300) for _ in range(rng.randrange(3))), *ids[at + 1 :]]
-        fresh._cache = PrefixCache(fresh._model.cache_shape)
+        fresh._cache = PrefixCache(fresh._model.new_sequence)
         assert run(engine, ids, 3) == run(fresh, ids, 3)
         reused += engine.stats().last.reused_tokens
         engine.check_integrity()

@@ -49,7 +49,7 @@ def test_common_prefix(a: list[int], b: list[int], expected: int) -> None:
 
 
 def test_appending_reuses_all_and_editing_reuses_up_to_the_edit() -> None:
-    cache, ids = PrefixCache(SHAPE), list(range(100))
+    cache, ids = PrefixCache(lambda: Sequence(SHAPE)), list(range(100))
     assert use(cache, ids) == 0
     assert use(cache, [*ids, 7]) == 100
     assert use(cache, [*ids, 7]) == 100, "the last token is computed again"
@@ -59,7 +59,7 @@ def test_appending_reuses_all_and_editing_reuses_up_to_the_edit() -> None:
 
 
 def test_prompts_that_share_little_do_not_overwrite_each_other() -> None:
-    cache = PrefixCache(SHAPE)
+    cache = PrefixCache(lambda: Sequence(SHAPE))
     head, one, two = list(range(20)), [1000 + i for i in range(80)], [2000 + i for i in range(80)]
     assert use(cache, head + one) == 0
     assert use(cache, head + two) == 20
@@ -69,7 +69,7 @@ def test_prompts_that_share_little_do_not_overwrite_each_other() -> None:
 
 
 def test_the_least_recently_used_goes_first() -> None:
-    cache = PrefixCache(SHAPE, max_sequences=3)
+    cache = PrefixCache(lambda: Sequence(SHAPE), max_sequences=3)
     prompts = [[n * 10 + i for i in range(9)] for n in range(4)]
     for prompt in prompts[:3]:
         use(cache, prompt)
@@ -81,7 +81,7 @@ def test_the_least_recently_used_goes_first() -> None:
 
 def test_the_size_cap_holds_but_never_takes_the_newest() -> None:
     one = FIRST_CAPACITY * SHAPE.token_bytes
-    cache = PrefixCache(SHAPE, max_bytes=2 * one)
+    cache = PrefixCache(lambda: Sequence(SHAPE), max_bytes=2 * one)
     for n in range(4):
         use(cache, [n, n, n])
     assert (len(cache), cache.size_bytes) == (2, 2 * one)
@@ -110,7 +110,7 @@ def test_a_sequence_never_outgrows_the_context() -> None:
 
 def test_random_edits_always_find_the_longest_prefix() -> None:
     rng = random.Random(0)
-    cache, prompts = PrefixCache(SHAPE, max_sequences=4), [[0] * 30]
+    cache, prompts = PrefixCache(lambda: Sequence(SHAPE), max_sequences=4), [[0] * 30]
     for _ in range(200):
         ids = rng.choice(prompts)[:]
         at = rng.randrange(len(ids) + 1)

@@ -7,8 +7,9 @@ from qcoder.kernels.native_library import library, native
 from qcoder.model.linear import FloatExperts, FloatLinear
 from qcoder.model.local import LocalEngine
 from qcoder.model.matrix import Rows
+from qcoder.model.native_model import NativeModel
 from qcoder.model.quant import dequantize_int8, quantize_int8
-from qcoder.model.tiled_layers import TiledExperts, tiled_experts_layer, tiled_linear_layer
+from qcoder.model.tiled_layers import tiled_experts_layer, tiled_linear_layer
 
 pytestmark = pytest.mark.skipif(
     library() is None, reason="the compiled kernels are not installed (no C++ compiler)"
@@ -78,10 +79,8 @@ def test_the_default_model_runs_in_them_and_says_the_same(monkeypatch: pytest.Mo
     plain = LocalEngine.load("default")
     ids = engine.tokenizer.encode("def add(first, second):\n    return first + second\n" * 3)
     ours, theirs = engine.logits(ids).log_softmax(-1), plain.logits(ids).log_softmax(-1)
-    assert isinstance(engine._model.layers[0].mlp.experts, TiledExperts)
+    assert isinstance(engine._model, NativeModel)
     divergence = (theirs.exp() * (theirs - ours)).sum(-1)
     assert divergence.mean() < 1e-3
     assert engine.stats().weight_bytes < plain.stats().weight_bytes
-    # Rounding follows the last bits of the activations, which torch's sums do not keep.
-    alone = engine.logits(ids[:5]).log_softmax(-1)
-    assert (ours[:5].exp() * (ours[:5] - alone)).sum(-1).max() < 1e-3
+    assert torch.equal(ours[:5], engine.logits(ids[:5]).log_softmax(-1))

@@ -1,0 +1,151 @@
+"""A decoder whose forward pass runs in the compiled kernels, where all of its layers allow it.
+
+Models with linear attention or gated attention, and matrices that are held otherwise than as tiles,
+stay with `decoder.py`, whose blocks use the kernels for the products they can.
+"""
+
+from __future__ import annotations
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from qcoder.kernels.native_decoder import (
+    DecoderLayer,
+    DecoderShape,
+    NativeDecoder,
+    TiledMatrix,
+)
+from qcoder.kernels.native_library import Native
+from qcoder.kernels.rotary import frequencies
+from qcoder.model.attention import Attention
+from qcoder.model.config import ModelConfig
+from qcoder.model.decoder import Decoder, Layer
+from qcoder.model.kv_cache import CacheShape
+from qcoder.model.linear import Linear
+from qcoder.model.mlp import DenseMlp, SparseMlp
+from qcoder.model.paged_cache import PagedSequence
+from qcoder.model.tiled_layers import TiledExperts, TiledLinear
+
+ALONE_PARAMETERS = 200_000_000
+"""Up to here a decode step runs on the calling thread: waking another takes longer than it saves."""
+
+ALONE_TOKENS = 4
+
+
+class NativeModel:
+    """Weights and forward pass, as `Decoder`; sequences are in pages."""
+
+    def __init__(self, decoder: Decoder, kernels: NativeDecoder) -> None:
+        self._decoder, self._kernels = decoder, kernels
+        self.config: ModelConfig = decoder.config
+        shape = decoder.cache_shape
+        self.cache_shape = CacheShape(
+            shape.layers, shape.kv_heads, shape.head_dim, shape.max_tokens, torch.float16, None,
+            f"pages {shape.rotary}",
+        )  # fmt: skip
+        self._small = decoder.config.parameters <= ALONE_PARAMETERS
+
+    @property
+    def weight_bytes(self) -> int:
+        """Memory of the weights, without the norms."""
+        return self._decoder.weight_bytes
+
+    def new_sequence(self, capacity: int = 0) -> PagedSequence:
+        """An empty sequence."""
+        del capacity
+        return PagedSequence(self._kernels, self.cache_shape.max_tokens)
+
+    def forward(self, ids: list[int], sequence: PagedSequence, all_logits: bool = False) -> Tensor:
+        """See `Decoder.forward`."""
+        keep = len(ids) if all_logits else 1
+        logits = self._forward([(ids, sequence)], keep)
+        return logits if all_logits else logits[0]
+
+    def forward_batch(self, parts: list[tuple[list[int], PagedSequence]]) -> Tensor:
+        """Append each (ids, sequence) of different sequences; logits [parts, vocab] of their last."""
+        return self._forward(parts, 1)
+
+    def _forward(self, parts: list[tuple[list[int], PagedSequence]], keep: int) -> Tensor:
+        for ids, sequence in parts:
+            sequence.reserve(len(sequence) + len(ids))
+        runs = [sequence.run(len(ids), self._decoder.rotary, keep) for ids, sequence in parts]
+        together = [token for ids, _ in parts for token in ids]
+        x = F.embedding(torch.tensor(together), self._decoder.embedding).float()
+        alone = self._small and len(together) <= ALONE_TOKENS
+        logits = self._kernels.forward(x, runs, alone)
+        for ids, sequence in parts:
+            sequence.extend(ids)
+        return logits
+
+
+def native_model(decoder: Decoder) -> NativeModel | None:
+    """The decoder in the kernels, None where one of its blocks is not to be had there."""
+    c = decoder.config
+    shape = DecoderShape(
+        c.hidden_size, c.num_heads, c.num_kv_heads, c.head_dim, c.rotary_dim, c.vocab_size,
+        c.rms_norm_eps, 1.0 if c.yarn is None else c.yarn.scale,
+    )  # fmt: skip
+    if not shape.fits or not isinstance(decoder.head, TiledLinear) or decoder.head.bias is not None:
+        return None
+    layers = [described for layer in decoder.layers if (described := _layer(layer)) is not None]
+    if len(layers) < len(decoder.layers):
+        return None
+    native: Native = decoder.head.native
+    frequency = frequencies(c.rotary_dim, c.rope_theta, c.yarn)
+    kernels = NativeDecoder(native, shape, layers, decoder.norm, _matrix(decoder.head), frequency)
+    return NativeModel(decoder, kernels)
+
+
+def _layer(layer: Layer) -> DecoderLayer | None:
+    mixer, mlp = layer.mixer, layer.mlp
+    if not isinstance(mixer, Attention) or mixer.gated:
+        return None
+    if not isinstance(mixer.qkv, TiledLinear) or not isinstance(mixer.out, TiledLinear):
+        return None
+    parts = _mlp(mlp) if isinstance(mlp, DenseMlp | SparseMlp) else None
+    if parts is None:
+        return None
+    gate_up, down, router, experts, size, top_k, renormalize = parts
+    norms = mixer.qk_norm
+    return DecoderLayer(
+        input_norm=layer.input_norm,
+        post_norm=layer.post_norm,
+        query_norm=None if norms is None else norms[0],
+        key_norm=None if norms is None else norms[-1],
+        qkv=_matrix(mixer.qkv),
+        qkv_bias=mixer.qkv.bias,
+        out=_matrix(mixer.out),
+        out_bias=mixer.out.bias,
+        router=router,
+        gate_up=gate_up,
+        down=down,
+        experts=experts,
+        size=size,
+        top_k=top_k,
+        renormalize=renormalize,
+    )
+
+
+def _mlp(
+    mlp: DenseMlp | SparseMlp,
+) -> tuple[TiledMatrix, TiledMatrix, Tensor | None, int, int, int, bool] | None:
+    """Gate and up, down, router, experts, their width, top-k and whether weights are renormalized."""
+    if isinstance(mlp, DenseMlp):
+        first, second = mlp.gate_up, mlp.down
+        if not isinstance(first, TiledLinear) or not isinstance(second, TiledLinear):
+            return None
+        if (first.shape.bits, first.shape.group) != (second.shape.bits, second.shape.group):
+            return None
+        return _matrix(first), _matrix(second), None, 1, second.shape.columns, 1, False
+    e = mlp.experts
+    if not isinstance(e, TiledExperts) or mlp.shared is not None:
+        return None
+    gate_up, down = TiledMatrix(e.gate_up, e.first), TiledMatrix(e.down, e.second)
+    count = e.gate_up.shape[0]
+    return gate_up, down, mlp.router, count, e.size, mlp.top_k, mlp.renormalize
+
+
+def _matrix(linear: Linear) -> TiledMatrix:
+    assert isinstance(linear, TiledLinear)
+    return TiledMatrix(linear.data, linear.shape)

@@ -1,0 +1,231 @@
+"""The forward pass in the compiled kernels: near the float one, and the same bits however it is cut."""
+
+import random
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import pytest
+import torch
+from safetensors.torch import save_file
+from torch import Tensor
+
+from qcoder.kernels.decoder_reference import decoder_reference
+from qcoder.kernels.native_library import INSTRUCTIONS, Native, library
+from qcoder.model import linear
+from qcoder.model.decoder import Decoder
+from qcoder.model.local import LocalEngine
+from qcoder.model.native_model import NativeModel
+from qcoder.model.paged_cache import PagedSequence
+from qcoder.model.prefix_cache import PrefixCache
+from qcoder.model.quant import quantize_int8
+
+pytestmark = pytest.mark.skipif(
+    library() is None, reason="the compiled kernels are not installed (no C++ compiler)"
+)
+
+SHAPE: dict[str, Any] = {
+    "hidden_size": 96,
+    "intermediate_size": 64,
+    "moe_intermediate_size": 32,
+    "num_attention_heads": 6,
+    "num_key_value_heads": 2,
+    "head_dim": 32,
+    "max_position_embeddings": 4096,
+    "quantization_config": {"quant_method": "qcoder-int8"},
+}
+MODELS: dict[str, dict[str, Any]] = {
+    "experts": {},
+    "tied": {"tie_word_embeddings": True},
+    "plain weights": {"norm_topk_prob": False, "num_experts": 21, "num_experts_per_tok": 3},
+    "one head a group": {"num_attention_heads": 2, "head_dim": 64},
+    "twelve heads a group": {"num_attention_heads": 12, "num_key_value_heads": 1},
+    "some layers dense": {"mlp_only_layers": [1]},
+    "bias": {"attention_bias": True},
+    "wide heads": {"head_dim": 128},
+    "yarn": {
+        "rope_scaling": {
+            "rope_type": "yarn", "factor": 4.0, "original_max_position_embeddings": 64,
+        },
+    },
+}  # fmt: skip
+
+
+@pytest.fixture(autouse=True, scope="module")
+def without_compiled_kernels() -> Iterator[None]:
+    """Here they are used."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("QCODER_KERNELS", "cpu")
+        yield
+
+
+@pytest.fixture(scope="module")
+def folder_of(make_tiny: Callable[..., Any]) -> Callable[[str], str]:
+    """The folder of a model of `MODELS` in int8."""
+    made: dict[str, str] = {}
+
+    def make(name: str) -> str:
+        if name not in made:
+            tiny = make_tiny(seed=len(name), **{**SHAPE, **MODELS[name]})
+            tensors: dict[str, Tensor] = {}
+            for key, tensor in tiny.tensors.items():
+                tensors[key] = tensor
+                if tensor.dim() == 2 and not key.endswith("mlp.gate.weight"):
+                    tensors[key], tensors[key + "_scale"] = quantize_int8(tensor)
+            save_file(tensors, tiny.folder / "model.safetensors", metadata={"format": "pt"})
+            made[name] = str(tiny.folder)
+        return made[name]
+
+    return make
+
+
+def network(folder: str) -> NativeModel:
+    model = LocalEngine.load(folder, max_context=4096)._model
+    assert isinstance(model, NativeModel)
+    return model
+
+
+def ids_of(size: int, seed: int = 0) -> list[int]:
+    rng = random.Random(seed)
+    return [rng.randrange(300) for _ in range(size)]
+
+
+def whole(model: NativeModel, ids: list[int]) -> Tensor:
+    with torch.inference_mode():
+        return model.forward(ids, model.new_sequence(), all_logits=True)
+
+
+@pytest.mark.parametrize("name", MODELS)
+def test_logits_are_those_of_the_plain_version(name: str, folder_of: Callable[[str], str]) -> None:
+    model, ids = network(folder_of(name)), ids_of(75, 1)
+    kernels, decoder = model._kernels, model._decoder
+    x = decoder.embedding[ids]
+    theirs = decoder_reference(
+        kernels.shape, kernels.layers, decoder.norm, kernels.head, kernels.frequency, x
+    )
+    error = (whole(model, ids) - theirs).norm(dim=-1) / theirs.norm(dim=-1)
+    # Sooner or later a value at the edge between two steps rounds to the other one, which every later
+    # token sees; until then the numbers are the same.
+    assert error[:3].max() < 1e-5, error
+    assert error.median() < 0.03, error
+
+
+def test_logits_are_near_those_of_the_float_layers(
+    folder_of: Callable[[str], str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    ids = ids_of(40, 1)
+    ours = whole(network(folder_of("yarn")), ids)
+    monkeypatch.setenv("QCODER_KERNELS", "torch")
+    plain = LocalEngine.load(folder_of("yarn"), max_context=4096)
+    assert isinstance(plain._model, Decoder)
+    error = (ours - (theirs := plain.logits(ids))).norm(dim=-1) / theirs.norm(dim=-1)
+    assert error.median() < 0.05, "the activations' rounding, in a network of random weights"
+
+
+@pytest.mark.parametrize("name", ["experts", "twelve heads a group", "yarn"])
+def test_chunks_and_cached_tokens_change_no_bit(name: str, folder_of: Callable[[str], str]) -> None:
+    model = network(folder_of(name))
+    ids = ids_of(200)
+    expected = whole(model, ids)
+    rng = random.Random(3)
+    for _ in range(4):
+        sequence, parts, at = model.new_sequence(), [], 0
+        while at < len(ids):
+            end = min(len(ids), at + rng.choice([1, 2, 5, 31, 32, 33, 64, 100]))
+            with torch.inference_mode():
+                parts.append(model.forward(ids[at:end], sequence, all_logits=True))
+            at = end
+        assert torch.equal(torch.cat(parts), expected)
+        sequence.check_integrity()
+
+
+def test_ranges_of_pages_are_merged_to_the_same_bits(folder_of: Callable[[str], str]) -> None:
+    model = network(folder_of("experts"))
+    ids = ids_of(2200)  # more than 64 pages
+    sequence = model.new_sequence()
+    with torch.inference_mode():
+        model.forward(ids[:2040], sequence)
+        steps = [model.forward([token], sequence) for token in ids[2040:2060]]
+        rest = model.forward(ids[2060:], sequence, all_logits=True)
+    expected = whole(model, ids)
+    assert torch.equal(torch.stack(steps), expected[2040:2060])
+    assert torch.equal(rest, expected[2060:])
+
+
+def test_only_wanted_logits_are_the_same_as_all(folder_of: Callable[[str], str]) -> None:
+    model = network(folder_of("some layers dense"))
+    ids = ids_of(77)
+    with torch.inference_mode():
+        last = model.forward(ids, model.new_sequence())
+    assert torch.equal(last, whole(model, ids)[-1])
+
+
+def test_sequences_of_a_batch_do_not_mix(folder_of: Callable[[str], str]) -> None:
+    model = network(folder_of("experts"))
+    texts = [ids_of(size, size) for size in (3, 70, 1, 33)]
+    sequences = [model.new_sequence() for _ in texts]
+    heads, tails = [t[:-1] for t in texts], [t[-1:] for t in texts]
+    for ids, sequence in zip(heads, sequences, strict=True):
+        if ids:
+            with torch.inference_mode():
+                model.forward(ids, sequence)
+    with torch.inference_mode():
+        logits = model.forward_batch(list(zip(tails, sequences, strict=True)))
+    for ids, row in zip(texts, logits, strict=True):
+        assert torch.equal(row, whole(model, ids)[-1])
+    fresh = [model.new_sequence() for _ in texts]
+    with torch.inference_mode():
+        logits = model.forward_batch(list(zip(texts, fresh, strict=True)))
+    for ids, row in zip(texts, logits, strict=True):
+        assert torch.equal(row, whole(model, ids)[-1])
+
+
+@pytest.mark.parametrize("instructions", INSTRUCTIONS)
+@pytest.mark.parametrize("threads", [1, 3])
+def test_every_instruction_set_says_the_same(
+    instructions: str,
+    threads: int,
+    folder_of: Callable[[str], str],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    expected = whole(network(folder_of("experts")), ids_of(90))
+    try:
+        kernels = Native(threads, instructions)
+    except OSError as error:
+        pytest.skip(str(error))
+    monkeypatch.setattr(linear, "native", lambda _: kernels)
+    ours = whole(network(folder_of("experts")), ids_of(90))
+    assert (ours - expected).norm() < 0.02 * expected.norm()
+    if kernels.instructions == INSTRUCTIONS[-1]:
+        assert torch.equal(ours, expected)
+
+
+def test_shared_pages_are_never_written(folder_of: Callable[[str], str]) -> None:
+    model = network(folder_of("experts"))
+    rng = random.Random(5)
+    cache: PrefixCache[PagedSequence] = PrefixCache(model.new_sequence, max_sequences=3)
+    base = ids_of(150, 7)
+    expected: dict[tuple[int, ...], Tensor] = {}
+    for _ in range(30):
+        cut = rng.choice([0, 31, 32, 40, 64, 100, 149])
+        ids = base[:cut] + ids_of(rng.randrange(1, 70), rng.randrange(3))
+        sequence, reused = cache.acquire(ids, len(ids))
+        with torch.inference_mode():
+            logits = model.forward(ids[reused:], sequence)
+        key = tuple(ids)
+        if key not in expected:
+            expected[key] = whole(model, ids)[-1]
+        assert torch.equal(logits, expected[key])
+        cache.check_integrity()
+
+
+def test_more_tokens_than_the_context_are_refused(folder_of: Callable[[str], str]) -> None:
+    model = network(folder_of("experts"))
+    sequence = model.new_sequence()
+    with pytest.raises(ValueError, match="4097 tokens, the cache holds 4096"):
+        model.forward(ids_of(4097), sequence)
+    assert len(sequence) == 0
+
+
+def test_what_has_no_kernels_stays_with_torch(make_tiny: Callable[..., Any]) -> None:
+    tiny = make_tiny(**{**SHAPE, "head_dim": 16, "quantization_config": {}})
+    assert isinstance(LocalEngine.load(str(tiny.folder))._model, Decoder)
