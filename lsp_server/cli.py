@@ -26,6 +26,7 @@ COMMANDS = {
     "review": "qcoder.lsp_server.cli_review:review",
     "docstring": "qcoder.lsp_server.cli_docstring:docstring",
     "train": "qcoder.lsp_server.cli_train:train",
+    "stats": "qcoder.lsp_server.cli_stats:stats",
     "demo": "qcoder.lsp_server.demo:demo",
     "bench": "qcoder.lsp_server.cli_bench:bench",
 }
@@ -97,6 +98,11 @@ def build_parser() -> argparse.ArgumentParser:
     doctor = commands.add_parser("doctor", help="check the installation")
     doctor.add_argument("--why", type=Path, metavar="FILE", help="why a file is or is not read")
     _format(doctor)
+
+    stats = commands.add_parser("stats", help="how completions serve you; stays on this machine")
+    stats.add_argument("--days", type=int, default=30, metavar="N", help="latest days; default 30")
+    stats.add_argument("--reset", action="store_true", help="delete what was counted")
+    _format(stats)
 
     demo = commands.add_parser("demo", help="drive a real server through completion and review")
     demo.add_argument("--workspace", type=Path)

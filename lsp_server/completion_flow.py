@@ -12,14 +12,17 @@ import asyncio
 import time
 from collections.abc import Hashable
 from dataclasses import dataclass, field, replace
+from typing import Any, Literal
 
-from qcoder.lsp_server.attempt import Attempt
+from qcoder.lsp_server.acceptance import Acceptance
+from qcoder.lsp_server.attempt import Attempt, explained
 from qcoder.lsp_server.completion import alternatives, attempt, why_not
 from qcoder.lsp_server.completion_ahead import Ahead, Ask, following
-from qcoder.lsp_server.completion_cache import CompletionCache, Found, place_at
+from qcoder.lsp_server.completion_cache import CompletionCache, Found, Place, place_at
 from qcoder.lsp_server.jobs import EngineThread, post
 from qcoder.lsp_server.rhythm import Rhythm
 from qcoder.lsp_server.snapshot import Snapshot, Suggestion
+from qcoder.lsp_server.usage import Usage
 from qcoder.model.engine import Engine
 from qcoder.model.request import CancelToken, Priority
 
@@ -37,6 +40,16 @@ class Result:
 
     attempt: Attempt
     others: tuple[Suggestion, ...] = ()
+
+
+@dataclass(slots=True, eq=False)
+class Told:
+    """How a request was answered, for who asks why."""
+
+    place: Place
+    origin: Literal["", "cache", "running generation", "new generation"] = ""
+    waited_ms: float = 0.0
+    total_ms: float = 0.0
 
 
 @dataclass(slots=True, eq=False)
@@ -75,14 +88,15 @@ class Running:
 class CompletionFlow:
     """The completions of one session."""
 
-    def __init__(self, thread: EngineThread) -> None:
-        self._thread = thread
+    def __init__(self, thread: EngineThread, usage: Usage, acceptance: Acceptance) -> None:
+        self._thread, self._usage, self._acceptance = thread, usage, acceptance
         self._ahead = Ahead(thread, self._found_ahead)
         self._cache = CompletionCache()
         self._rhythms: dict[str, Rhythm] = {}
         self._waiting: dict[str, asyncio.Future[None]] = {}
         self._running: dict[str, Running] = {}
         self._attempts: dict[str, Attempt] = {}
+        self._told: dict[str, Told] = {}
         self._counts = dict.fromkeys(COUNTED, 0)
         self._answer_s = 0.0
 
@@ -90,6 +104,26 @@ class CompletionFlow:
         """How the requests were answered so far, and what the engine was asked for."""
         ahead = {"prefills": self._ahead.prefills, "looked_ahead": self._ahead.looked_ahead}
         return {**self._counts, **ahead}
+
+    def explain(self, uri: str | None) -> dict[str, Any]:
+        """How the latest request of a document, or of all, was answered; {} when there was none.
+
+        `origin` "" is a request that a newer one has superseded, or that waits still. What is said of
+        the generation is of the document's latest one, which also made what the cache holds.
+        """
+        uri = uri if uri is not None else next(reversed(self._told), None)
+        told = self._told.get(uri) if uri is not None else None
+        if uri is None or told is None:
+            return {}
+        return {
+            "uri": uri,
+            "line": told.place.line,
+            "column": told.place.column,
+            "origin": told.origin,
+            "waited_ms": round(told.waited_ms, 1),
+            "answer_ms": round(told.total_ms, 1),
+            **explained(self._attempts.get(uri, Attempt("cancelled"))),
+        }
 
     async def suggest(
         self,
@@ -104,20 +138,25 @@ class CompletionFlow:
         place = place_at(snapshot.document.text, line, column)
         uri = snapshot.document.uri
         superseded = self._supersede(uri)
-        self._counts["requests"] += 1
+        self._count("requests")
         if place is None:
             self._attempts[uri] = Attempt("outside")
             return Found(None)
         ask = Ask(snapshot, engine, place, invoked, several)
+        began, told = time.monotonic(), Told(place)
+        self._told.pop(uri, None)  # so that it comes last
+        self._told[uri] = told
         try:
-            found = await self._answer(ask, superseded)
+            found = await self._answer(ask, superseded, told)
         except asyncio.CancelledError:
             running = self._running.get(uri)
             # One that the user has typed on with is wanted by the request to come.
             if not superseded.done() and running is not None and not running.followed:
                 self._thread.cancel(completion_key(uri))
             raise
+        told.total_ms = 1000 * (time.monotonic() - began)
         if found is not None and not superseded.done():
+            self._usage.add_time(told.total_ms)
             self._look_beyond(ask, found)
         return found
 
@@ -144,13 +183,15 @@ class CompletionFlow:
         self._ahead.forget(uri)
         self._thread.cancel(completion_key(uri))
         self._cache.forget(uri)
-        for known in (self._rhythms, self._waiting, self._attempts):
+        self._acceptance.forget(uri)
+        for known in (self._rhythms, self._waiting, self._attempts, self._told):
             known.pop(uri, None)
 
-    async def _answer(self, ask: Ask, superseded: asyncio.Future[None]) -> Found | None:
+    async def _answer(self, ask: Ask, superseded: asyncio.Future[None], told: Told) -> Found | None:
         found = self._find(ask)
         if found is not None:
-            self._counts["cached"] += 1
+            self._count("cached")
+            told.origin = "cache"
             self._ahead.drop(ask.uri)
             self._thread.cancel(completion_key(ask.uri))
             return found
@@ -160,14 +201,20 @@ class CompletionFlow:
                 return None
             found = self._find(ask)
             if found is not None:
-                self._counts["joined"] += 1
+                self._count("joined")
+                told.origin = "running generation"
                 return found
-        elif not await self._settled(ask, superseded):
+        elif not await self._settled(ask, superseded, told):
             return None
         running = self._start(ask)
         if not await first(running.done, superseded):
             return None
+        told.origin = "new generation"
         return self._find(ask)
+
+    def _count(self, name: str) -> None:
+        self._counts[name] += 1
+        self._usage.add(name)
 
     def _find(self, ask: Ask) -> Found | None:
         return self._cache.find(ask.uri, ask.place, ask.basis, ask.effort)
@@ -190,7 +237,7 @@ class CompletionFlow:
         mine = self._waiting[uri] = asyncio.get_running_loop().create_future()
         return mine
 
-    async def _settled(self, ask: Ask, superseded: asyncio.Future[None]) -> bool:
+    async def _settled(self, ask: Ask, superseded: asyncio.Future[None], told: Told) -> bool:
         """Wait while the user types in a burst; False when a newer request has come."""
         rhythm = self._rhythms.get(ask.uri)
         if ask.invoked or rhythm is None:
@@ -199,11 +246,13 @@ class CompletionFlow:
         least_s = ask.snapshot.settings.completion.debounce_ms / 1000
         wait_s = rhythm.wait_s(time.monotonic(), before_cursor, least_s, self._answer_s)
         if wait_s > 0:
+            began = time.monotonic()
             await asyncio.wait([superseded], timeout=wait_s)
+            told.waited_ms = 1000 * (time.monotonic() - began)
         return not superseded.done()
 
     def _start(self, ask: Ask) -> Running:
-        self._counts["generations"] += 1
+        self._count("generations")
         loop = asyncio.get_running_loop()
         running = Running(ask, loop.create_future())
         self._running[ask.uri] = running
@@ -239,7 +288,8 @@ class CompletionFlow:
         )
         if not ask.several or running.typed:
             return Result(came)
-        others = alternatives(came, prepared, ask.snapshot, ask.engine, token)
+        rewritten = self._acceptance.rewritten
+        others = alternatives(came, prepared, ask.snapshot, ask.engine, token, rewritten)
         return Result(came, tuple(others))
 
     def _ended(self, running: Running, result: Result | None) -> None:
@@ -247,6 +297,10 @@ class CompletionFlow:
         if result is not None:
             came = self._attempts[ask.uri] = result.attempt
             self._counts["decoded"] += came.tokens > 1
+            self._usage.add("tokens", came.tokens)
+            self._usage.add("decode_ms", round(came.timings_ms.get("decode", 0.0), 1))
+            self._usage.add("prompt_tokens", came.prompt_tokens)
+            self._usage.add("reused_tokens", came.reused_tokens)
             if came.tokens:
                 took_s = time.monotonic() - running.began
                 self._answer_s += ANSWER_SHARE * (took_s - self._answer_s)

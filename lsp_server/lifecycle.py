@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Awaitable, Iterable
+from collections.abc import Awaitable, Iterable, Sequence
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -12,7 +12,7 @@ from typing import Any
 from lsprotocol import types
 
 from qcoder.lsp_server import convert, diagnostics
-from qcoder.lsp_server.documents import ProtocolWorkspace
+from qcoder.lsp_server.documents import ProtocolWorkspace, rows_of
 from qcoder.lsp_server.jobs import post
 from qcoder.lsp_server.lsp_cli import follow_client
 from qcoder.lsp_server.server import QcoderServer
@@ -55,6 +55,7 @@ def register_lifecycle(server: QcoderServer) -> None:
         watched = workspace.did_change_watched_files if workspace else None
         by_client = bool(watched and watched.dynamic_registration)
         ls.session.start(ls.roots, ls.read_settings(), watch=not by_client)
+        ls.keep_usage_regularly()
         if by_client:
             await asked(ls.client_register_capability_async(watch_every_file()))
 
@@ -79,6 +80,7 @@ def register_lifecycle(server: QcoderServer) -> None:
     @server.feature(types.SHUTDOWN)
     def shutdown(ls: QcoderServer, params: None = None) -> None:
         ls.session.stop()
+        ls.keep_usage()
 
 
 def register_documents(server: QcoderServer) -> None:
@@ -93,6 +95,7 @@ def register_documents(server: QcoderServer) -> None:
     def changed(ls: QcoderServer, params: types.DidChangeTextDocumentParams) -> None:
         snapshot = follow(ls, params.text_document.uri)
         if snapshot is not None and params.content_changes:
+            track(ls, snapshot, params.content_changes)
             last = params.content_changes[-1]
             cursor = convert.cursor_after(ls.workspace.position_codec, last)
             if cursor is not None:
@@ -139,6 +142,20 @@ def follow(ls: QcoderServer, uri: str) -> Snapshot | None:
     if snapshot is not None and path is not None:
         ls.session.note_change(path, snapshot.document)
     return snapshot
+
+
+def track(
+    ls: QcoderServer,
+    snapshot: Snapshot,
+    changes: Sequence[types.TextDocumentContentChangeEvent],
+) -> None:
+    """An edit says what becomes of the suggestion that is shown, and where accepted ones went."""
+    uri = snapshot.document.uri
+    for change in changes:
+        if isinstance(change, types.TextDocumentContentChangePartial):
+            rows = change.range.start.line, change.range.end.line
+            ls.acceptance.moved(uri, *rows, len(rows_of(change.text)) - 1)
+    ls.acceptance.changed(uri, snapshot.document.text)
 
 
 def expect(ls: QcoderServer, snapshot: Snapshot, cursor: types.Position) -> None:

@@ -56,6 +56,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return 2
     finally:
         server.session.stop()
+        server.keep_usage()
     logging.shutdown()
     # The engine's thread may be inside a kernel, where the interpreter's own end would abort.
     os._exit(0 if server.protocol.is_shut_down else 1)

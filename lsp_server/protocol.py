@@ -14,6 +14,12 @@ PING = "qcoder/ping"
 COUNTS = "qcoder/counts"
 """Client to server: how the completions of this session were answered; names to numbers."""
 
+EXPLAIN_LAST = "qcoder/explainLast"
+"""Client to server, null or a document's `{uri}`: why the latest request was answered as it was."""
+
+STATISTICS = "qcoder/statistics"
+"""Client to server, null or `{days}`: the figures of `qcoder stats`."""
+
 COMMAND_DOCSTRING = "qcoder.generateDocstring"
 COMMAND_REVIEW = "qcoder.reviewFile"
 COMMAND_REINDEX = "qcoder.reindex"

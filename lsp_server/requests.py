@@ -6,6 +6,7 @@ request gets null, one for which there is nothing to show an empty list.
 
 from __future__ import annotations
 
+import dataclasses
 import logging
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -15,6 +16,7 @@ from lsprotocol import types
 
 from qcoder.context.parse import outline
 from qcoder.lsp_server import convert, diagnostics, jobs, protocol
+from qcoder.lsp_server.completion_cache import place_at
 from qcoder.lsp_server.diagnostics import register_diagnostics
 from qcoder.lsp_server.docstring import docstring_edits
 from qcoder.lsp_server.documents import open_document
@@ -26,6 +28,9 @@ from qcoder.lsp_server.lifecycle import (
 )
 from qcoder.lsp_server.server import QcoderServer
 from qcoder.lsp_server.snapshot import DocstringEdit, Snapshot, Suggestion
+from qcoder.lsp_server.usage import DAYS, summed
+from qcoder.lsp_server.usage_store import read as read_usage
+from qcoder.lsp_server.usage_store import usage_path
 from qcoder.model.request import CancelToken, Priority
 
 logger = logging.getLogger(__name__)
@@ -144,6 +149,18 @@ def register_commands(server: QcoderServer) -> None:
     def counts(ls: QcoderServer, params: Any) -> dict[str, int]:
         return ls.completions.counts()
 
+    @server.feature(protocol.EXPLAIN_LAST)
+    def explain_last(ls: QcoderServer, params: Any) -> dict[str, Any]:
+        uri = getattr(params, "uri", None)
+        told = ls.completions.explain(uri if isinstance(uri, str) else None)
+        return {"status": dataclasses.asdict(ls.session.status()), **told}
+
+    @server.feature(protocol.STATISTICS)
+    def statistics(ls: QcoderServer, params: Any) -> dict[str, float | None]:
+        ls.keep_usage()
+        days = getattr(params, "days", None)
+        return summed(read_usage(usage_path()), days if isinstance(days, int) else DAYS)
+
 
 @dataclass(frozen=True, slots=True)
 class Answer:
@@ -177,6 +194,9 @@ async def suggest(
     if found is None or document is None or (document.version or 0) != snapshot.document.version:
         return None
     shown = (found.suggestion, *found.others) if found.suggestion else ()
+    place = place_at(snapshot.document.text, line, column)
+    if shown and place is not None:
+        ls.acceptance.shown(uri, place, shown)
     return Answer(shown, document.lines)
 
 

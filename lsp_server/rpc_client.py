@@ -83,7 +83,8 @@ class Client:
                 "processId": os.getpid(),
                 "rootUri": self.root.as_uri(),
                 "workspaceFolders": [{"uri": self.root.as_uri(), "name": self.root.name}],
-                "initializationOptions": options or {},
+                # What a program asks for is not what the user was shown.
+                "initializationOptions": {"statistics": {"enabled": False}, **(options or {})},
                 "capabilities": {
                     "textDocument": {
                         "inlineCompletion": {},

@@ -10,7 +10,8 @@ import dataclasses
 import itertools
 import logging
 import uuid
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -20,6 +21,7 @@ from pygls.lsp.server import LanguageServer
 
 from qcoder import __version__
 from qcoder.lsp_server import convert, protocol
+from qcoder.lsp_server.acceptance import Acceptance
 from qcoder.lsp_server.completion_flow import CompletionFlow
 from qcoder.lsp_server.dispatch import QcoderProtocol
 from qcoder.lsp_server.documents import open_document
@@ -28,8 +30,13 @@ from qcoder.lsp_server.protocol import Status
 from qcoder.lsp_server.session import Session
 from qcoder.lsp_server.settings import Settings, resolve_settings
 from qcoder.lsp_server.snapshot import Snapshot
+from qcoder.lsp_server.usage import Days, Usage
+from qcoder.lsp_server.usage_store import add as add_usage
+from qcoder.lsp_server.usage_store import usage_path
 
 logger = logging.getLogger(__name__)
+
+KEEP_USAGE_S = 60.0
 
 
 class QcoderServer(LanguageServer):
@@ -52,7 +59,9 @@ class QcoderServer(LanguageServer):
         self.loop: asyncio.AbstractEventLoop | None = None
         self.session = Session(self.status, self.index_progress)
         self.indexing = IndexProgress(self)
-        self.completions = CompletionFlow(self.session.engine_thread)
+        self.usage = Usage()
+        self.acceptance = Acceptance(self.usage, self.rows, call_later)
+        self.completions = CompletionFlow(self.session.engine_thread, self.usage, self.acceptance)
         self.reviewed: dict[str, str] = {}
         self.review_numbers = itertools.count(1)
         self._told: frozenset[str] = frozenset()
@@ -89,6 +98,19 @@ class QcoderServer(LanguageServer):
         document = open_document(self.workspace, uri)
         return document.lines if document is not None else None
 
+    def keep_usage(self) -> None:
+        """Add what was counted to the user's statistics, unless they are switched off."""
+        self._keep(self.usage.take())
+
+    def keep_usage_regularly(self) -> None:
+        """Keep it once a while, in the background thread: a server may be killed."""
+        self.session.later(partial(self._keep, self.usage.take()))
+        call_later(KEEP_USAGE_S, self.keep_usage_regularly)
+
+    def _keep(self, counted: Days) -> None:
+        if counted and self.session.settings.statistics.enabled:
+            add_usage(usage_path(), counted)
+
     def read_settings(self) -> Settings:
         """Merge all settings. Problems are shown when they are new, the rest counts."""
         settings, problems = resolve_settings(self.config, self.options, self.roots, self.trusted)
@@ -101,6 +123,11 @@ class QcoderServer(LanguageServer):
                 types.ShowMessageParams(types.MessageType.Warning, "qcoder: " + "; ".join(fresh))
             )
         return settings
+
+
+def call_later(delay_s: float, call: Callable[[], None]) -> None:
+    """Call on the running event loop after seconds."""
+    asyncio.get_running_loop().call_later(delay_s, call)
 
 
 class IndexProgress:

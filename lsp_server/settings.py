@@ -109,6 +109,13 @@ class PrivacySettings:
 
 
 @dataclass(frozen=True, slots=True)
+class StatisticsSettings:
+    """Counts of how completions serve the user; kept on this machine only."""
+
+    enabled: bool = True
+
+
+@dataclass(frozen=True, slots=True)
 class Settings:
     """Everything a user can set."""
 
@@ -118,6 +125,7 @@ class Settings:
     model: ModelSettings = field(default_factory=ModelSettings)
     remote: RemoteSettings = field(default_factory=RemoteSettings)
     privacy: PrivacySettings = field(default_factory=PrivacySettings)
+    statistics: StatisticsSettings = field(default_factory=StatisticsSettings)
 
 
 def resolve_settings(

@@ -2,6 +2,7 @@
 
 import os
 import sys
+import tempfile
 from pathlib import Path
 
 import pytest
@@ -17,7 +18,12 @@ LEAK = "def load(path):\n    handle = open(path)\n    return handle.read()\n"
 
 @pytest_lsp.fixture(
     config=ClientServerConfig(
-        server_command=COMMAND, server_env={**os.environ, "QCODER_ENGINE": "fake:compute(1)"}
+        server_command=COMMAND,
+        server_env={
+            **os.environ,
+            "QCODER_ENGINE": "fake:compute(1)",
+            "XDG_DATA_HOME": tempfile.gettempdir() + "/qcoder-tests",  # not the user's statistics
+        },
     ),
     params=["neovim", "visual-studio-code", "emacs"],
 )

@@ -25,6 +25,7 @@ LEAK = "def load(path):\n    handle = open(path)\n    return handle.read()\n"
 def root(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
     monkeypatch.setenv("XDG_CONFIG_HOME", str(tmp_path / "config"))
+    monkeypatch.setenv("XDG_DATA_HOME", str(tmp_path / "data"))
     folder = tmp_path / "workspace"
     folder.mkdir()
     (folder / "leaky.py").write_text(LEAK)

@@ -7,6 +7,7 @@ from typing import Any
 import pytest
 
 from qcoder.lsp_server import completion, completion_ahead, session
+from qcoder.lsp_server.usage_store import usage_path
 from qcoder.model.fake import FakeEngine
 from qcoder.model.request import GenerationRequest, TokenOut
 
@@ -325,3 +326,44 @@ async def test_a_generation_that_begins_badly_is_not_decoded(
     assert await text_at(editor, uri, 0, 4) == ""
     counts = await editor.ask("qcoder/counts", None)
     assert (counts["generations"], counts["decoded"]) == (1, 0)
+
+
+async def test_the_server_says_why_it_answered_as_it_did(
+    editor: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    engine = StepEngine("compute(1)\ncompute(1)", "", "x = other", free=True)
+    uri = await begin(editor, tmp_path, monkeypatch, engine, "x = \nx = other\n\n")
+    assert (await editor.ask("qcoder/explainLast", None))["status"]["kind"] == "Normal"
+
+    async def reason(line: int, column: int) -> tuple[str, str]:
+        await text_at(editor, uri, line, column)
+        told = await editor.ask("qcoder/explainLast", {"uri": uri})
+        assert told["line"] == line
+        assert "compute" not in str(told)
+        return told["origin"], told["reason"]
+
+    assert await reason(0, 4) == ("new generation", "shown")
+    assert await reason(0, 4) == ("cache", "shown")
+    assert await reason(1, 9) == ("new generation", "empty")
+    assert await reason(2, 0) == ("new generation", "filtered")
+    assert await reason(1, 2) == ("new generation", "mid-line")
+    assert (await editor.ask("qcoder/explainLast", {"uri": uri}))["message"].startswith(
+        "text follows"
+    )
+    assert "reason" not in await editor.ask("qcoder/explainLast", {"uri": "file:///none.py"})
+
+
+@pytest.mark.parametrize("enabled", [True, False])
+async def test_statistics_are_kept_unless_they_are_switched_off(
+    editor: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, enabled: bool
+) -> None:
+    engine = StepEngine("compute(1)", free=True)
+    monkeypatch.setattr(session, "load_engine", lambda *_: engine)
+    await editor.start(tmp_path, options={"statistics": {"enabled": enabled}})
+    uri = editor.open(tmp_path / "a.py", "x = \n")
+    assert await text_at(editor, uri, 0, 4) == "compute(1)"
+    editor.change(uri, "compute(1)", (0, 4))
+    figures = await editor.ask("qcoder/statistics", {"days": 1})
+    assert figures["accepted"] == enabled
+    await editor.ask("shutdown", None)
+    assert usage_path().exists() is enabled

@@ -1,7 +1,7 @@
 // What the server offers beyond the Language Server Protocol. Mirrors lsp_server/protocol.py;
 // tests/test_architecture.py compares the two.
 
-import { NotificationType, RequestType0 } from 'vscode-languageclient/node';
+import { NotificationType, RequestType, RequestType0 } from 'vscode-languageclient/node';
 
 export type StatusKind = 'Normal' | 'Busy' | 'Warning' | 'Error' | 'Inactive';
 
@@ -19,6 +19,16 @@ export const PING = new RequestType0<null, void>('qcoder/ping');
 
 /** How the completions of this session were answered. */
 export const COUNTS = new RequestType0<Record<string, number>, void>('qcoder/counts');
+
+/** Why the latest completion request, of a document or of all, was answered as it was. */
+export const EXPLAIN_LAST = new RequestType<{ uri?: string } | null, Record<string, unknown>, void>(
+  'qcoder/explainLast',
+);
+
+/** The figures of `qcoder stats`. */
+export const STATISTICS = new RequestType<{ days?: number } | null, Record<string, number | null>, void>(
+  'qcoder/statistics',
+);
 
 /** Commands that the server runs (workspace/executeCommand); the language client registers them. */
 export const COMMAND_DOCSTRING = 'qcoder.generateDocstring';
