@@ -14,38 +14,43 @@ def comment_above(lines: Sequence[bytes], row: int, spec: LanguageSpec) -> str |
 
     A blank line cuts the tie; attributes and decorators (`spec.transparent`) do not.
     """
+    top, bottom = comment_rows(lines, row, spec)
+    if top == bottom:
+        return None
+    rows = [line.decode("utf-8", "replace") for line in lines[top:bottom]]
+    return _strip_markers(rows, spec)
+
+
+def comment_rows(lines: Sequence[bytes], row: int, spec: LanguageSpec) -> tuple[int, int]:
+    """First and last row, half-open, of the comment above `row`; the same twice for none."""
     row -= 1
     skipped = tuple(mark.encode() for mark in spec.transparent)
     while skipped and row >= 0 and lines[row].lstrip().startswith(skipped):
         row -= 1
     if row < 0:
-        return None
+        return 0, 0
     lowest = max(-1, row - _MAX_COMMENT_LINES)
-    rows = _block_comment(lines, row, lowest, spec) or _line_comments(lines, row, lowest, spec)
-    if not rows:
-        return None
-    return _strip_markers([line.decode("utf-8", "replace") for line in rows], spec)
+    top = _block_comment(lines, row, lowest, spec)
+    return (_line_comments(lines, row, lowest, spec) if top is None else top), row + 1
 
 
-def _block_comment(
-    lines: Sequence[bytes], row: int, lowest: int, spec: LanguageSpec
-) -> Sequence[bytes]:
+def _block_comment(lines: Sequence[bytes], row: int, lowest: int, spec: LanguageSpec) -> int | None:
+    """First row of the block comment that ends at `row`."""
     if spec.block_comment is None:
-        return ()
+        return None
     opening, closing = (mark.encode() for mark in spec.block_comment)
     if not lines[row].rstrip().endswith(closing):
-        return ()
+        return None
     for top in range(row, lowest, -1):
         if lines[top].lstrip().startswith(opening):
-            return lines[top : row + 1]
+            return top
         if opening in lines[top]:
-            return ()
-    return ()
+            return None
+    return None
 
 
-def _line_comments(
-    lines: Sequence[bytes], row: int, lowest: int, spec: LanguageSpec
-) -> Sequence[bytes]:
+def _line_comments(lines: Sequence[bytes], row: int, lowest: int, spec: LanguageSpec) -> int:
+    """First row of the line comments that end at `row`; the row behind it for none."""
     mark = spec.line_comment.encode()
     top = row
     while top > lowest:
@@ -53,7 +58,7 @@ def _line_comments(
         if not line.startswith(mark) or line.startswith(b"#!"):
             break
         top -= 1
-    return lines[top + 1 : row + 1]
+    return top + 1
 
 
 def _strip_markers(rows: Sequence[str], spec: LanguageSpec) -> str | None:

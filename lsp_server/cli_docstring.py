@@ -13,7 +13,7 @@ from typing import Any
 from qcoder.context.workspace import find_root
 from qcoder.lsp_server.cli_engine import load_engine, remote_or_none, workspace_model
 from qcoder.lsp_server.cli_workspace import settings_of
-from qcoder.lsp_server.docstring import docstring_edits
+from qcoder.lsp_server.docstring import applied, docstring_edits
 from qcoder.lsp_server.headless import InputError, file_table, snapshot_of_file
 from qcoder.lsp_server.snapshot import DocstringEdit, TextEdit
 
@@ -69,18 +69,6 @@ def edit_row(edit: DocstringEdit) -> dict[str, Any]:
         "docstring": edit.docstring,
         "slots_from_model": edit.slots_from_model,
     }
-
-
-def applied(text: str, edits: list[TextEdit]) -> str:
-    """The text after the edits, which must not overlap."""
-    lines = text.split("\n")
-    starts = [0]
-    for line in lines:
-        starts.append(starts[-1] + len(line) + 1)
-    for e in sorted(edits, key=lambda e: (e.start_line, e.start_column), reverse=True):
-        begin = starts[e.start_line] + e.start_column
-        text = text[:begin] + e.new_text + text[starts[e.end_line] + e.end_column :]
-    return text
 
 
 def write_edits(path: Path, edits: list[TextEdit]) -> None:

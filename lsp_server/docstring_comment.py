@@ -1,151 +1,205 @@
 """Shapes of definitions in languages whose documentation is a comment above.
 
-Names come from the index's outline; parameters, results and exceptions from the syntax tree where
-the language's usual comment form names them (JSDoc, Javadoc). Elsewhere a summary is all.
+Names come from the index's outline; what a function takes, gives and throws from
+`docstring_signatures.py`. Here: where the comment goes, the one that is there, what is public.
 """
 
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator
+from collections.abc import Sequence
 from dataclasses import replace
 
+import tree_sitter
+
+from qcoder.context.comments import comment_rows
+from qcoder.context.languages import LANGUAGES, LanguageSpec, grammar
 from qcoder.context.parse import Definition, outline, parse
-from qcoder.lsp_server.docstring_shape import Parameter, Place, Raised, Shape, flat
-from qcoder.lsp_server.python_tree import Node, text_of, walk
-
-COMMENT_STYLE = {
-    "javascript": "jsdoc",
-    "javascriptreact": "jsdoc",
-    "typescript": "jsdoc",
-    "typescriptreact": "jsdoc",
-    "java": "javadoc",
-    "php": "javadoc",
-    "c": "plain",
-    "cpp": "plain",
-    "go": "plain",
-    "rust": "plain",
-    "csharp": "plain",
-    "ruby": "plain",
-    "shellscript": "plain",
-}
-"""Language -> the one style of its documentation comments."""
-
-LINE_MARKS = {"go": "//", "rust": "///", "ruby": "#", "shellscript": "#"}
-"""Languages that document in line comments; C# wraps the summary in XML, the others use `/**`."""
+from qcoder.lsp_server.docstring_shape import Existing, Parameter, Place, Shape, flat
+from qcoder.lsp_server.docstring_signatures import detailed, simple_parameters, type_parameters
+from qcoder.lsp_server.python_tree import Node, parents, text_of, walk
 
 FUNCTION_KINDS = frozenset({"function", "method"})
 TYPE_KINDS = frozenset({"class", "interface", "struct", "enum", "trait", "type", "record"})
-NOTHING = frozenset({"void", "never", "Promise<void>", "undefined"})
+
+DIRECTIVE = re.compile(
+    r"^\W*(?:eslint|@ts-|tslint|prettier-|istanbul|c8 |noinspection|NOLINT|nolint|go:|\+build"
+    r"|biome-|SPDX|Copyright|TODO|FIXME|region|endregion|-{3}|={3}|\*{3}|/{3})",
+    re.IGNORECASE,
+)
+"""Comments that say nothing about the definition below."""
+
+DOCUMENTING = {
+    **dict.fromkeys(("javascript", "javascriptreact", "typescript", "typescriptreact"), ("/**",)),
+    "java": ("/**",),
+    "php": ("/**",),
+    "c": ("/**", "/*!", "///", "//!"),
+    "cpp": ("/**", "/*!", "///", "//!"),
+    "rust": ("///", "/**"),
+    "csharp": ("///", "/**"),
+}
+"""How a comment begins that documentation tools read; elsewhere every comment counts."""
 
 
 def comment_shapes(text: str, language: str) -> list[Shape]:
     """Shapes of all functions and types of a file, in file order."""
-    tree = parse(text, language)
-    if tree is None:
+    known, spec = grammar(language), LANGUAGES.get(language)
+    if known is None or spec is None or parse(text, language) is None:
         return []
-    lines = text.split("\n")
-    shapes = []
-    for definition in outline(text, language):
-        place = place_above(definition, text, lines)
+    # From plain bytes, see `PythonFile.parse`: nodes of a guarded parse read their text slowly.
+    data = text.encode("utf-8", "surrogatepass")
+    tree = tree_sitter.Parser(known).parse(data)
+    reader = _Reader(language, spec, text.split("\n"), data, tree.root_node)
+    found = [reader.shape(definition) for definition in outline(text, language)]
+    return [shape for shape in found if shape is not None]
+
+
+class _Reader:
+    """One pass over the outline of a file."""
+
+    def __init__(
+        self, language: str, spec: LanguageSpec, lines: list[str], data: bytes, root: Node
+    ) -> None:
+        self.language, self.spec, self.lines, self.data, self.root = (
+            language, spec, lines, data, root,
+        )  # fmt: skip
+        self.rows = data.split(b"\n")
+        self.exports = language.startswith(("javascript", "typescript")) and any(
+            child.type == "export_statement" for child in root.named_children
+        )
+
+    def shape(self, definition: Definition) -> Shape | None:
+        place = self.place(definition)
         if place is None or definition.kind not in FUNCTION_KINDS | TYPE_KINDS:
-            continue
+            return None
+        is_function = definition.kind in FUNCTION_KINDS
+        node = self.node(definition, is_function)
+        existing = self.existing(definition.span.start_line)
         shape = Shape(
             name=definition.name,
             symbol=definition.qualified_name,
-            kind=definition.kind if definition.kind in FUNCTION_KINDS else "class",
+            kind=definition.kind if is_function else "class",
             line=definition.line,
             span=(definition.span.start_line, definition.span.end_line),
             place=place,
-            documented=definition.docstring is not None,
-            public=not definition.nested and not definition.name.startswith(("_", "#")),
+            documented=existing is not None,
+            existing=existing,
+            stub=definition.body_span is None,
+            public=not definition.nested
+            and not definition.name.startswith(("_", "#"))
+            and (node is None or self.is_public(node, definition)),
         )
-        if definition.kind in FUNCTION_KINDS and COMMENT_STYLE.get(language) != "plain":
-            shape = detailed(shape, function_node(tree.root_node, definition), language)
-        shapes.append(shape)
-    return shapes
+        if node is None:
+            return shape
+        if is_function:
+            return detailed(shape, node, self.language)
+        return self.with_parts(shape, node)
 
+    def with_parts(self, shape: Shape, node: Node) -> Shape:
+        """A type: its type parameters, and the components of a record."""
+        if self.language not in ("java", "csharp"):
+            return shape
+        components: tuple[Parameter, ...] = ()
+        if node.type == "record_declaration":
+            components = tuple(simple_parameters(node.child_by_field_name("parameters")))
+        return replace(shape, parameters=components, type_parameters=tuple(type_parameters(node)))
 
-def place_above(definition: Definition, text: str, lines: list[str]) -> Place | None:
-    """The line of a definition that begins its line; None when other code stands before it."""
-    line = definition.span.start_line
-    head = lines[line]
-    indent = head[: len(head) - len(head.lstrip())]
-    data = text.encode("utf-8", "surrogatepass")
-    start = data.rfind(b"\n", 0, definition.span.start_byte) + 1
-    if data[start : definition.span.start_byte].strip():
+    def place(self, definition: Definition) -> Place | None:
+        """Above the definition and its attributes; None when other code stands on its line."""
+        row = definition.span.start_line
+        start = self.data.rfind(b"\n", 0, definition.span.start_byte) + 1
+        if self.data[start : definition.span.start_byte].strip():
+            return None
+        head = self.lines[row]
+        while row > 0 and self.is_attribute(self.lines[row - 1]):
+            row -= 1
+        return Place(row, 0, "", head[: len(head) - len(head.lstrip())], "\n")
+
+    def is_attribute(self, line: str) -> bool:
+        """Whether a line is an attribute or decorator of what stands below it."""
+        text = line.strip()
+        marks = self.spec.transparent
+        return bool(marks) and text.startswith(marks) and not text.endswith((";", "{", "}", ","))
+
+    def node(self, definition: Definition, is_function: bool) -> Node | None:
+        """The node with the parameters of a function, or with the name of a type."""
+        span = definition.span
+        last = max(span.start_byte, span.end_byte - 1)
+        around = self.root.named_descendant_for_byte_range(span.start_byte, last)
+        for found in walk(around) if around is not None else ():
+            if is_function and (
+                found.child_by_field_name("parameters") or found.child_by_field_name("parameter")
+            ):
+                return found
+            if not is_function and text_of(found.child_by_field_name("name")) == definition.name:
+                return found
         return None
-    return Place(line, 0, "", indent, "\n")
+
+    def existing(self, row: int) -> Existing | None:
+        """The documentation comment above a row."""
+        top, bottom = comment_rows(self.rows, row, self.spec)
+        if top == bottom:
+            return None
+        text = "\n".join(self.lines[top:bottom])
+        begins = DOCUMENTING.get(self.language)
+        body = text.lstrip()
+        if DIRECTIVE.match(body) or (begins is not None and not body.startswith(begins)):
+            return None
+        indent = len(text) - len(body)
+        end = len(self.lines[bottom - 1].rstrip())
+        return Existing(top, indent, bottom - 1, end, text[indent:].rstrip())
+
+    def is_public(self, node: Node, definition: Definition) -> bool:
+        """Whether others see a definition, by the rules of its language."""
+        around = [node, *parents(node)]
+        head = flat(" ".join(self.lines[definition.span.start_line : definition.line + 1]))
+        if self.language.startswith(("javascript", "typescript")):
+            if any(p.type == "pair" for p in around) or re.search(r"\bprivate\b", head):
+                return False
+            return not self.exports or any(p.type == "export_statement" for p in around)
+        if self.language in ("java", "csharp", "php"):
+            return not re.search(r"\bprivate\b|@Override\b|\boverride\b", head)
+        if self.language == "rust":
+            return rust_public(around)
+        if self.language == "go":
+            return all(part[:1].isupper() for part in definition.qualified_name.split("."))
+        return c_public(around, head) if self.language in ("c", "cpp") else True
 
 
-def function_node(root: Node, definition: Definition) -> Node | None:
-    """The node with the parameters of a definition."""
-    span = definition.span
-    node = root.named_descendant_for_byte_range(
-        span.start_byte, max(span.start_byte, span.end_byte - 1)
-    )
-    for found in walk(node) if node is not None else ():
-        if found.child_by_field_name("parameters") or found.child_by_field_name("parameter"):
-            return found
-    return None
-
-
-def detailed(shape: Shape, node: Node | None, language: str) -> Shape:
-    """The shape with parameters, result and exceptions of its function node."""
-    if node is None:
-        return shape
-    given = node.child_by_field_name("parameters") or node.child_by_field_name("parameter")
-    result = node.child_by_field_name("return_type") or node.child_by_field_name("type")
-    returns = flat(text_of(result)).lstrip(": ")
-    return replace(
-        shape,
-        parameters=tuple(parameters(given)) if given is not None else (),
-        returns=returns,
-        gives_value=returns not in NOTHING if returns else returns_value(node),
-        raises=tuple(thrown(node)),
-    )
-
-
-def parameters(node: Node) -> Iterator[Parameter]:
-    """Parameters in order; a destructured one has no name of its own and is left out."""
-    children = [node] if node.type == "identifier" else node.named_children
-    for child in children:
-        if "comment" in child.type or child.type == "receiver_parameter":
-            continue
-        target = (
-            child.child_by_field_name("pattern")
-            or child.child_by_field_name("name")
-            or child.child_by_field_name("left")
-            or child
-        )
-        value = child.child_by_field_name("value") or child.child_by_field_name("right")
-        name = re.sub(r"^[.$&\s]+", "", text_of(target))
-        if name.isidentifier() and name != "this":
-            default = flat(text_of(value))
-            yield Parameter(
-                name=name,
-                type=flat(text_of(child.child_by_field_name("type"))).lstrip(": "),
-                default=default if len(default) <= 30 else "",
+def rust_public(around: Sequence[Node]) -> bool:
+    """Whether an item is `pub`, and no part of a trait's implementation, which inherits its docs."""
+    for node in around:
+        if node.type == "impl_item" and node.child_by_field_name("trait") is not None:
+            return False
+        if node.type == "trait_item":
+            return any(
+                text_of(c) == "pub" for c in node.children if c.type == "visibility_modifier"
             )
+    item = next((n for n in around if n.type.endswith("_item")), around[0])
+    return any(text_of(c) == "pub" for c in item.children if c.type == "visibility_modifier")
 
 
-def returns_value(function: Node) -> bool:
-    """Whether a body gives something back: an expression, or `return` with a value."""
-    body = function.child_by_field_name("body")
-    if body is None:
+def c_public(around: Sequence[Node], head: str) -> bool:
+    """Whether a C or C++ name has linkage, is not in a private section, nor declared elsewhere."""
+    if re.match(r"(?:template\s*<.*>\s*)?static\b", head) and not any(
+        node.type == "field_declaration_list" for node in around
+    ):
         return False
-    if function.type == "arrow_function" and body.type != "statement_block":
-        return True
-    inner = ("function", "arrow", "method", "class", "lambda")
-    for node in walk(body, lambda n: not n.type.startswith(inner)):
-        if node.type == "return_statement" and node.named_children:
-            return True
-    return False
-
-
-def thrown(function: Node) -> Iterator[Raised]:
-    """Declared exceptions of a Java method."""
-    for child in function.named_children:
-        if child.type == "throws":
-            for name in child.named_children:
-                yield Raised(text_of(name))
+    declarator = around[0].child_by_field_name("declarator")
+    if declarator is not None and declarator.type == "qualified_identifier":
+        return False
+    for node in around:
+        if node.type == "namespace_definition" and node.child_by_field_name("name") is None:
+            return False
+        if node.parent is None or node.parent.type != "field_declaration_list":
+            continue
+        owner = node.parent.parent
+        access = "private" if owner is not None and owner.type == "class_specifier" else "public"
+        for sibling in node.parent.named_children:
+            if sibling.start_byte >= node.start_byte:
+                break
+            if sibling.type == "access_specifier":
+                access = text_of(sibling).strip(": ")
+        if access == "private":
+            return False
+    return True

@@ -1,49 +1,27 @@
-"""Sentences for docstrings: plain ones from the names, and the judgement of a model's.
+"""Plain sentences for docstrings, from names, types and statements: true by construction.
 
-`fallback` always has an answer that is true by construction. `accepted` lets a model's sentence
-through only when it is clean prose that names nothing unknown and says more than the name does.
+A sentence says what the code shows and nothing else: the verb and nouns of a name, what a default or
+a condition is, what is returned. Where a name says nothing, the sentence is short or left out.
 """
 
 from __future__ import annotations
 
 import re
-from collections.abc import Set
-from itertools import pairwise
 
 from qcoder.lsp_server.docstring_shape import Parameter, Raised, Shape
 from qcoder.lsp_server.docstring_style import Prose
-
-MAX_SUMMARY = 88
-MAX_DESCRIPTION = 100
-WORD = re.compile(r"[A-Z]+(?=[A-Z][a-z])|[A-Z]?[a-z]+|[A-Z]+|\d+")
-IDENTIFIER = re.compile(r"[A-Za-z_][\w.]*")
-LOOKS_LIKE_CODE = re.compile(
-    r"[=;{}<>\\|@#$^~\[\]]|\"\"\"|->|::|\w\(|__|https?:|\bTODO\b|\bFIXME\b"
-    r"|^(?:def|class|import|async|self)\b"
+from qcoder.lsp_server.docstring_words import (
+    ADJECTIVES,
+    QUESTIONS,
+    article,
+    indefinite,
+    is_plural,
+    is_verb,
+    plural,
+    sentence,
+    words_of,
 )
-DANGLING = frozenset({"a", "an", "the", "of", "to", "in", "on", "for", "with", "and", "or", "by"})
-FILLER = DANGLING | {"is", "are", "be", "this", "that", "it", "its", "as", "from", "value", "given"}
 
-_VERB_LIST = """
-abort accept add allow follow force ignore overwrite use allocate append apply assert assign attach begin bind build cache call cancel
-check clean clear clone close collect combine commit compare compile complete compute
-configure connect consume convert copy count create decode delete detach detect disable
-disconnect dispatch display download draw drop dump emit enable encode ensure escape evaluate
-execute expand export extend extract fetch fill filter find finish fit flush format forward
-free generate get give group guess handle hash hide import include increment init initialize
-insert install invoke iterate join keep kill limit list load locate lock log look make map
-mark match measure merge modify mount move normalize notify open pack parse paste patch pause
-perform pick play poll pop post prepare print process produce publish pull purge push put
-quote raise read rebuild receive record redirect reduce refresh register reject release reload
-remove rename render repeat replace reply report request require reset resize resolve restart
-restore resume retry return reverse rotate run save scale scan schedule score search select
-send serialize serve set show shut shutdown skip sort spawn split start stop store strip
-submit subscribe sum swap sync take tell terminate throw toggle tokenize trace track train
-transform translate trim truncate try unbind unlock unpack unregister update upload upsert
-validate verify visit wait walk warn watch weigh wrap write yield zip
-"""
-VERBS = frozenset(re.findall(r"\w+", _VERB_LIST))
-QUESTIONS = frozenset({"is", "has", "can", "should", "was"})
 LEADS = {
     "test": "test",
     "to": "convert to",
@@ -53,8 +31,37 @@ LEADS = {
     "on": "handle",
     "get": "return",
     "iter": "iterate over",
+    "new": "create a new",
 }
 """First words of names that are no verbs, and how their sentence begins."""
+
+WHOLE_NAMES = {
+    "main": "Run the program.",
+    "__call__": "Call the object.",
+    "__enter__": "Enter the context.",
+    "__exit__": "Leave the context.",
+    "__aenter__": "Enter the context.",
+    "__aexit__": "Leave the context.",
+    "__iter__": "Iterate over the items.",
+    "__aiter__": "Iterate over the items.",
+    "__next__": "Return the next item.",
+    "__len__": "Return the number of items.",
+    "__getitem__": "Return the item of a key.",
+    "__setitem__": "Set the item of a key.",
+    "__delitem__": "Delete the item of a key.",
+    "__contains__": "Tell whether an item is inside.",
+    "__eq__": "Tell whether both are equal.",
+    "__ne__": "Tell whether both differ.",
+    "__lt__": "Tell whether this one comes before the other.",
+    "__hash__": "Return the hash.",
+    "__bool__": "Return the truth value.",
+    "__repr__": "Return the representation for debugging.",
+    "__str__": "Return the text form.",
+    "__del__": "Clean up when the object goes.",
+    "__main__": "Run the package as a program.",
+    "constructor": "Create an instance.",
+}
+"""Names whose meaning is fixed, by the language or by custom."""
 
 EXCEPTIONS = {
     "ValueError": "If a value is not valid.",
@@ -66,13 +73,36 @@ EXCEPTIONS = {
     "TimeoutError": "If it takes too long.",
     "PermissionError": "If access is denied.",
     "StopIteration": "If there are no more items.",
+    "IllegalArgumentException": "If an argument is not valid.",
+    "IllegalStateException": "If the state does not allow it.",
+    "NullPointerException": "If something is null that must not be.",
+    "UnsupportedOperationException": "If it is not supported.",
+    "RangeError": "If a value is out of range.",
 }
 
+_HEAD_LIST = """
+id ids key keys name names path paths url uri type types size sizes length width height depth
+index indices count color title label text content contents value values format version port
+host address offset prefix suffix pattern encoding mode level state status kind root parent
+owner date time timestamp duration timeout limit threshold weight rate class file files folder
+directory extension message code
+"""
+HEADS = frozenset(re.findall(r"\w+", _HEAD_LIST))
+"""Last words of compound names that read better in front: `user_id` is the id of the user."""
 
-def words_of(name: str) -> list[str]:
-    """`loadUserHTTPConfig` and `load_user_http_config` as words; acronyms keep their capitals."""
-    words = WORD.findall(name)
-    return [w if len(w) > 1 and w.isupper() and not name.isupper() else w.lower() for w in words]
+UNITS = {
+    "ms": "in milliseconds",
+    "seconds": "in seconds",
+    "secs": "in seconds",
+    "minutes": "in minutes",
+    "bytes": "in bytes",
+    "px": "in pixels",
+}
+VAGUE = frozenset(
+    {"result", "results", "res", "ret", "rv", "out", "output", "value", "val", "r", "x"}
+)
+NULLS = frozenset({"None", "null", "undefined", "nullptr", "NULL"})
+MAX_NAMED = 3
 
 
 def fallback(shape: Shape) -> Prose:
@@ -80,6 +110,7 @@ def fallback(shape: Shape) -> Prose:
     return Prose(
         summary=summary_of(shape),
         parameters={p.name: parameter_text(p) for p in shape.parameters},
+        attributes={p.name: attribute_text(p) for p in shape.attributes},
         returns=returns_text(shape) if shape.gives_value or shape.yields else "",
         raises={r.name: raises_text(r) for r in shape.raises},
     )
@@ -87,138 +118,154 @@ def fallback(shape: Shape) -> Prose:
 
 def summary_of(shape: Shape) -> str:
     """One sentence from a definition's name."""
+    if shape.name in WHOLE_NAMES:
+        return WHOLE_NAMES[shape.name]
     words = words_of(shape.name)
+    if shape.kind == "module":
+        return module_summary(shape, words)
     if not words:
         return "Internal."
     if shape.kind == "class":
-        return sentence([indefinite(words[0]), *words])
+        return sentence(indefinite(words))
     first, rest = words[0], words[1:]
     if shape.kind == "property":
         return f"Whether it {' '.join(words)}." if first in QUESTIONS else sentence(["the", *words])
-    if shape.name == "__init__":
+    if shape.name in ("__init__", "__new__"):
         owner = words_of(shape.symbol.split(".")[-2]) if "." in shape.symbol else ["object"]
         return sentence(["initialize", "the", *owner])
-    if rest and first in QUESTIONS:
+    return function_summary(shape, first, rest)
+
+
+def function_summary(shape: Shape, first: str, rest: list[str]) -> str:
+    """The sentence of a function whose name has the words `first` and `rest`."""
+    words = [first, *rest]
+    if first in QUESTIONS and rest:
         return f"Tell whether it {' '.join(words)}."
-    if rest and first in LEADS:
+    if first in LEADS and rest:
         noun = article(rest) if first in ("get", "iter") else rest
         return sentence([*LEADS[first].split(), *noun])
-    if first in VERBS:
+    if is_verb(first):
         return sentence([first, *article(rest)])
     if shape.yields:
         return sentence(["yield", *words])
     return sentence(["return", *article(words)]) if shape.gives_value else sentence(words)
 
 
-def article(words: list[str]) -> list[str]:
-    """`the` before a noun phrase; not before plurals of unknown things, particles and digits."""
-    if not words or words[0] in DANGLING | {"all", "if", "up", "down", "out", "from", "until"}:
-        return words
-    return words if words[0].isdigit() else ["the", *words]
-
-
-def indefinite(word: str) -> str:
-    """`a` or `an` by the sound of the word: `a user`, `an HTTP client`."""
-    if word.isupper():
-        return "an" if word[0] in "AEFHILMNORSX" else "a"
-    return "an" if word[0] in "aeio" or re.match(r"u(?!ni|s[eu]|til)", word) else "a"
-
-
-def sentence(words: list[str]) -> str:
-    """Words as a sentence."""
-    text = " ".join(words)
-    return text[:1].upper() + text[1:] + "."
+def module_summary(shape: Shape, words: list[str]) -> str:
+    """What a module defines, by name; its own name when that is nothing public."""
+    names = [f"`{name}`" for name in shape.contents]
+    if not names:
+        return sentence(words) if words else "A module."
+    shown, more = names[:MAX_NAMED], len(names) - MAX_NAMED
+    if more > 0:
+        return f"Provide {', '.join(shown)} and {more} more."
+    *head, last = shown
+    return f"Provide {', '.join(head)} and {last}." if head else f"Provide {last}."
 
 
 def parameter_text(parameter: Parameter) -> str:
-    """What a parameter's name and type say of it."""
+    """What a parameter's name, type and default say of it."""
     words = words_of(parameter.name)
     if parameter.stars:
-        return "Further keyword arguments." if parameter.stars == "**" else "Further arguments."
+        what = "Further keyword arguments" if parameter.stars == "**" else "Further arguments"
+        to = f", passed on to `{parameter.passed_to}`" if parameter.passed_to else ""
+        return f"{what}{to}."
     if not words:
         return ""
-    if parameter.type == "bool" or parameter.default in ("True", "False"):
-        if words[0] in QUESTIONS and len(words) > 1:
-            return f"Whether it {' '.join(words)}."
-        if words[0] in VERBS:
-            return f"Whether to {' '.join(words)}."
-        return f"Whether {' '.join(words)} applies."
+    if is_flag(parameter):
+        return flag_text(words)
     if len(words) == 1 and parameter.default not in ("", "None"):
         return ""  # type and default say more than the name again
+    text = noun_text(words)
+    return text.removesuffix(".") + ", if any." if parameter.default == "None" else text
+
+
+def is_flag(parameter: Parameter) -> bool:
+    """Whether a parameter is yes or no."""
+    kind = parameter.type.replace(" ", "")
+    return kind in ("bool", "boolean", "bool|None", "Optional[bool]") or parameter.default in (
+        "True", "False", "true", "false",
+    )  # fmt: skip
+
+
+def flag_text(words: list[str]) -> str:
+    """What a flag of these words switches."""
+    if words[0] in QUESTIONS and len(words) > 1:
+        return f"Whether it {' '.join(words)}."
+    if is_verb(words[0]):
+        return sentence(["whether", "to", words[0], *article(words[1:])])
+    return f"Whether {' '.join(words)} applies."
+
+
+def noun_text(words: list[str]) -> str:
+    """A noun phrase as a sentence: what a name of several words is the what of."""
+    first, last = words[0], words[-1]
+    if len(words) > 1 and first in ("num", "n"):
+        return sentence(["number", "of", *words[1:]])
+    if len(words) > 1 and first in ("max", "min"):
+        bound = "upper" if first == "max" else "lower"
+        return sentence([bound, "limit", "of", *article(words[1:])])
+    if len(words) > 1 and last in UNITS:
+        return sentence(["the", *words[:-1], UNITS[last]])
+    if len(words) > 1 and last == "count":
+        return sentence(["number", "of", *words[:-2], plural(words[-2])])
+    if len(words) == 2 and last in HEADS and first not in HEADS | ADJECTIVES:
+        return sentence([last, "of", "the", first])
     return sentence(["the", *words])
 
 
+def attribute_text(attribute: Parameter) -> str:
+    """What an attribute's name and type say of it."""
+    words = words_of(attribute.name)
+    if not words:
+        return ""
+    return flag_text(words) if is_flag(attribute) else noun_text(words)
+
+
 def returns_text(shape: Shape) -> str:
-    """What is returned or yielded, as far as the name says it."""
+    """What is returned or yielded, as far as name, type and return statements say it."""
     words = words_of(shape.name)
-    if shape.returns == "bool":
-        subject = f"it {' '.join(words)}" if words[:1] and words[0] in QUESTIONS else "so"
-        return f"True if {subject}, False otherwise."
-    if words and words[0] in VERBS | {"to", "as", "from"}:
-        words = words[1:]
-    return sentence(["the", *words]) if words and not shape.yields else "The result."
+    nouns = words[1:] if words and (is_verb(words[0]) or words[0] in LEADS) else words
+    if shape.yields:
+        return sentence(["the", *nouns, "one at a time"]) if nouns else "The next item."
+    values = set(shape.returned)
+    if shape.returns in ("bool", "boolean") or (
+        values and values <= {"True", "False", "true", "false"}
+    ):
+        asks = words[:1] and words[0] in QUESTIONS
+        return f"True if {'it ' + ' '.join(words) if asks else 'so'}, False otherwise."
+    if values in ({"self"}, {"this"}):
+        return "The object itself."
+    text = value_text(values - NULLS, nouns)
+    missing = sorted(values & NULLS)
+    or_none = missing[:1] or (
+        ["None"] if re.search(r"\| None\b|^Optional\[", shape.returns) else []
+    )
+    return f"{text.removesuffix('.')}, or {or_none[0]}." if or_none else text
+
+
+def value_text(values: set[str], nouns: list[str]) -> str:
+    """The sentence of a result: what is made or named in every return, else the function's nouns."""
+    only = next(iter(values)) if len(values) == 1 else ""
+    if only.endswith("()") and only not in ("cls()", "self()"):
+        return sentence(["the", "new", *words_of(only[:-2].split(".")[-1])])
+    if nouns:
+        return sentence(["the", *nouns])
+    name = only.removesuffix("()").split(".")[-1]
+    if len(name) > 2 and name not in VAGUE | {"cls", "self"} and words_of(name):
+        return sentence(["the", *words_of(name)])
+    return "The result."
 
 
 def raises_text(raised: Raised) -> str:
     """When an exception is raised."""
     if raised.condition:
         return f"If `{raised.condition}`."
-    name = raised.name.split(".")[-1]
+    if raised.again:
+        return "Raised again after it was handled."
+    if raised.message:
+        return f'With the message "{raised.message.rstrip(".")}".'
+    name = re.split(r"[.:\\]", raised.name)[-1]
     words = [w.lower() for w in words_of(re.sub(r"(Error|Exception|Warning)$", "", name))]
-    return EXCEPTIONS.get(name, f"On {' '.join(words) or 'failure'}.")
-
-
-def accepted(
-    text: str,
-    name: str,
-    known: Set[str],
-    limit: int = MAX_DESCRIPTION,
-    anchored: bool = False,
-) -> str | None:
-    """A model's sentence, tidied, or None when it is not worth printing.
-
-    `name` is what the sentence describes, `known` the identifiers of the file. `anchored` asks for
-    every word of the name in it: a small model that does not come back to the name is off topic.
-    """
-    text = re.sub(r"\s+", " ", text.split("\n")[0]).strip().strip('"').strip()
-    text = re.split(r"(?<=[a-z)])\. (?=[A-Z])", text)[0].rstrip(" .:;,-")
-    words = re.findall(r"[A-Za-z][\w'-]*", text)
-    if len(words) < 3 or len(text) >= limit or LOOKS_LIKE_CODE.search(text):
-        return None
-    if text.count("`") % 2 or text.count("(") != text.count(")") or not text[0].isalpha():
-        return None
-    lowered = [w.lower() for w in words]
-    if lowered[-1] in DANGLING or repeats(lowered) or not names_known(text, known):
-        return None
-    said, named = ({stem(w.lower()) for w in ws} for ws in (lowered, words_of(name)))
-    if anchored and not named <= said:
-        return None
-    new = said - FILLER - named
-    if not new - {stem(w) for w in ("return", "returns", "function", "method", "class", "object")}:
-        return None
-    return text[0].upper() + text[1:] + "."
-
-
-def stem(word: str) -> str:
-    """A word without its ending, good enough to see a restated name."""
-    for ending in ("ing", "ed", "es", "s"):
-        if word.endswith(ending) and len(word) - len(ending) >= 3:
-            return word[: -len(ending)]
-    return word
-
-
-def repeats(words: list[str]) -> bool:
-    """Whether a word follows itself or one word makes up much of the sentence."""
-    doubled = any(a == b for a, b in pairwise(words))
-    content = [w for w in words if w not in FILLER]
-    return doubled or any(content.count(w) > 2 for w in content)
-
-
-def names_known(text: str, known: Set[str]) -> bool:
-    """Whether everything that looks like an identifier is one of the file."""
-    for name in IDENTIFIER.findall(text):
-        name = name.rstrip(".")
-        code_like = "_" in name or "." in name or re.search(r"[a-z][A-Z]|[A-Za-z]\d", name)
-        if code_like and not set(name.split(".")) <= known:
-            return False
-    return True
+    on = f"On {' '.join(words)}." if words and not is_plural(words[-1]) else "On failure."
+    return EXCEPTIONS.get(name, on)

@@ -1,138 +1,169 @@
-"""How a docstring is written down: google, numpy, sphinx, and comment blocks of other languages."""
+"""How a Python docstring is written down: google, numpy and sphinx; and what all styles share."""
 
 from __future__ import annotations
 
-import re
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 from qcoder.lsp_server.docstring_shape import Parameter, Shape
 
 PYTHON_STYLES = ("google", "numpy", "sphinx")
-
-_MARKS = {
-    "google": re.compile(r"^\s*(Args|Arguments|Returns|Raises|Yields):\s*$", re.MULTILINE),
-    "numpy": re.compile(r"^\s*(Parameters|Returns|Raises|Yields)\n\s*-{3,}\s*$", re.MULTILINE),
-    "sphinx": re.compile(r"^\s*:(param|returns?|raises?|rtype)\b.*:", re.MULTILINE),
-}
+MIN_ROOM = 40
+"""Least width that text is wrapped to, however deep its definition is nested."""
 
 
 @dataclass(frozen=True, slots=True)
 class Prose:
-    """The sentences of a docstring; parameters and exceptions by name."""
+    """The sentences of a docstring; parameters, attributes and exceptions by name."""
 
     summary: str
     parameters: dict[str, str] = field(default_factory=dict)
+    attributes: dict[str, str] = field(default_factory=dict)
     returns: str = ""
     raises: dict[str, str] = field(default_factory=dict)
 
 
-def detect_style(docstrings: Sequence[str]) -> str:
-    """The Python style that most docstrings of a file use; google when none says."""
-    votes = {name: sum(bool(mark.search(d)) for d in docstrings) for name, mark in _MARKS.items()}
-    best = max(votes, key=lambda name: votes[name])
-    return best if votes[best] else "google"
+@dataclass(frozen=True, slots=True)
+class Convention:
+    """How documentation is written where this docstring goes.
+
+    `types` repeats the types of the signature; `width` is the longest line, in characters. For
+    comments: `mark` begins each line ("" for a block), `tag` begins each tag, `arguments` says
+    that parameters are listed where the language's own habit is to leave them out.
+    """
+
+    style: str
+    types: bool = True
+    width: int = 88
+    mark: str = ""
+    tag: str = "@"
+    arguments: bool = False
 
 
-def google(shape: Shape, prose: Prose) -> list[str]:
+Render = Callable[[Shape, Prose, Convention], list[str]]
+
+
+def google(shape: Shape, prose: Prose, convention: Convention) -> list[str]:
     """Sections with indented entries."""
+    room = room_of(shape, convention)
     lines = [prose.summary]
-    if shape.parameters:
-        lines += ["", "Args:"]
-        for p in shape.parameters:
+    for title, listed, texts in (
+        ("Args:", shape.parameters, prose.parameters),
+        ("Attributes:", shape.attributes, prose.attributes),
+    ):
+        lines += ["", title] if listed else []
+        for p in listed:
             kind = f" ({p.type})" if p.type else ""
-            lines.append(f"    {p.stars}{p.name}{kind}: {described(p, prose)}".rstrip())
+            head = f"    {p.stars}{p.name}{kind}:"
+            lines += filled(head, described(p, texts), room, 8)
     if shape.gives_value or shape.yields:
         lines += ["", "Yields:" if shape.yields else "Returns:"]
-        lines.append("    " + ": ".join(x for x in (shape.returns, prose.returns) if x))
+        head = f"    {shape.returns}:" if shape.returns else "   "
+        lines += filled(head, prose.returns, room, 8 if shape.returns else 4)
     if shape.raises:
         lines += ["", "Raises:"]
-        lines += [f"    {r.name}: {prose.raises[r.name]}" for r in shape.raises]
+        for r in shape.raises:
+            lines += filled(f"    {r.name}:", prose.raises.get(r.name, ""), room, 8)
     return lines
 
 
-def numpy(shape: Shape, prose: Prose) -> list[str]:
+def numpy(shape: Shape, prose: Prose, convention: Convention) -> list[str]:
     """Underlined sections."""
+    room = room_of(shape, convention)
     lines = [prose.summary]
-    if shape.parameters:
-        lines += ["", "Parameters", "----------"]
-        for p in shape.parameters:
-            kind = f" : {p.type}" if p.type else ""
-            lines.append(f"{p.stars}{p.name}{kind}")
-            lines += [f"    {text}" for text in [described(p, prose)] if text]
+    for title, listed, texts in (
+        ("Parameters", shape.parameters, prose.parameters),
+        ("Attributes", shape.attributes, prose.attributes),
+    ):
+        lines += ["", title, "-" * len(title)] if listed else []
+        for p in listed:
+            lines.append(f"{p.stars}{p.name}{f' : {p.type}' if p.type else ''}")
+            lines += filled("   ", described(p, texts), room, 4) if described(p, texts) else []
     if shape.gives_value or shape.yields:
         title = "Yields" if shape.yields else "Returns"
-        lines += ["", title, "-" * len(title)]
-        lines += [shape.returns] if shape.returns else []
-        lines += [f"    {prose.returns}" if shape.returns else prose.returns]
+        lines += ["", title, "-" * len(title), *([shape.returns] if shape.returns else [])]
+        lines += filled("   " if shape.returns else "", prose.returns, room, 4)
     if shape.raises:
         lines += ["", "Raises", "------"]
         for r in shape.raises:
-            lines += [r.name, f"    {prose.raises[r.name]}"]
+            lines += [r.name, *filled("   ", prose.raises.get(r.name, ""), room, 4)]
     return lines
 
 
-def sphinx(shape: Shape, prose: Prose) -> list[str]:
+def sphinx(shape: Shape, prose: Prose, convention: Convention) -> list[str]:
     """Field lists."""
-    fields = []
-    for p in shape.parameters:
-        stars = p.stars.replace("*", r"\*")
-        fields.append(f":param {stars}{p.name}: {described(p, prose)}".rstrip())
-        if p.type:
-            fields.append(f":type {stars}{p.name}: {p.type}")
+    room = room_of(shape, convention)
+    fields: list[str] = []
+    for word, kind, listed, texts in (
+        ("param", "type", shape.parameters, prose.parameters),
+        ("ivar", "vartype", shape.attributes, prose.attributes),
+    ):
+        for p in listed:
+            name = p.stars.replace("*", r"\*") + p.name
+            fields += filled(f":{word} {name}:", sphinx_code(described(p, texts)), room, 4)
+            fields += [f":{kind} {name}: {p.type}"] if p.type else []
     if shape.gives_value or shape.yields:
-        fields.append(f":{'yields' if shape.yields else 'returns'}: {prose.returns}".rstrip())
-        if shape.returns and not shape.yields:
-            fields.append(f":rtype: {shape.returns}")
-    fields += [f":raises {r.name}: {prose.raises[r.name]}" for r in shape.raises]
-    return [prose.summary, *(["", *fields] if fields else [])]
+        word = "yields" if shape.yields else "returns"
+        fields += filled(f":{word}:", sphinx_code(prose.returns), room, 4)
+        fields += [f":rtype: {shape.returns}"] if shape.returns and not shape.yields else []
+    for r in shape.raises:
+        text = sphinx_code(prose.raises.get(r.name, ""))
+        fields += filled(f":raises {r.name}:", text, room, 4)
+    return [sphinx_code(prose.summary), *(["", *fields] if fields else [])]
 
 
-def described(parameter: Parameter, prose: Prose) -> str:
+def sphinx_code(text: str) -> str:
+    """Code in double backticks, as reStructuredText has it."""
+    return text.replace("`", "``")
+
+
+def described(parameter: Parameter, texts: dict[str, str]) -> str:
     """Description of a parameter with its default."""
-    parts = [prose.parameters.get(parameter.name, "")]
-    if parameter.default and parameter.default != "None":
+    parts = [texts.get(parameter.name, "")]
+    if parameter.default and parameter.default not in ("None", "..."):
         parts.append(f"Defaults to {parameter.default}.")
     return " ".join(part for part in parts if part)
 
 
-def jsdoc(shape: Shape, prose: Prose) -> list[str]:
-    """Tags of JSDoc; the types are left out where the signature has them."""
-    tags = []
-    for p in shape.parameters:
-        name = f"[{p.name}={p.default}]" if p.default else p.name
-        tags.append(f"@param {name} - {prose.parameters.get(p.name, '')}".rstrip(" -"))
-    if shape.gives_value:
-        tags.append(f"@returns {prose.returns}".rstrip())
-    tags += [f"@throws {{{r.name}}} {prose.raises[r.name]}" for r in shape.raises]
-    return [prose.summary, *(["", *tags] if tags else [])]
+def room_of(shape: Shape, convention: Convention) -> int:
+    """Characters of a docstring's line beside its indent."""
+    return max(MIN_ROOM, convention.width - len(shape.place.indent.expandtabs(4)))
 
 
-def javadoc(shape: Shape, prose: Prose) -> list[str]:
-    """Tags of Javadoc and phpDocumentor."""
-    tags = [
-        f"@param {p.name} {prose.parameters.get(p.name, '')}".rstrip() for p in shape.parameters
-    ]
-    if shape.gives_value:
-        tags.append(f"@return {prose.returns}".rstrip())
-    tags += [f"@throws {r.name} {prose.raises[r.name]}" for r in shape.raises]
-    return [prose.summary, *(["", *tags] if tags else [])]
+def filled(head: str, text: str, room: int, hang: int) -> list[str]:
+    """`head text` as lines of at most `room` characters, the further ones indented by `hang`.
+
+    Code between backticks is not broken, nor is the head.
+    """
+    lines = [head]
+    for word in words_with_code(text):
+        last = lines[-1]
+        if len(last) + 1 + len(word) > room and last.strip() and last != head:
+            lines.append(" " * hang + word)
+        else:
+            lines[-1] = f"{last} {word}" if last else word
+    return [line.rstrip() for line in lines if line.strip()]
 
 
-def plain(shape: Shape, prose: Prose) -> list[str]:
-    """The summary alone."""
-    return [prose.summary]
+def words_with_code(text: str) -> list[str]:
+    """Words of a text, what stands between backticks as one."""
+    words: list[str] = []
+    for word in text.split():
+        if words and words[-1].count("`") % 2:
+            words[-1] += " " + word
+        else:
+            words.append(word)
+    return words
 
 
-STYLES: dict[str, Callable[[Shape, Prose], list[str]]] = {
-    "google": google,
-    "numpy": numpy,
-    "sphinx": sphinx,
-    "jsdoc": jsdoc,
-    "javadoc": javadoc,
-    "plain": plain,
-}
-"""Name of a style -> the lines between the quotes or comment marks."""
+def without_types(shape: Shape) -> Shape:
+    """The same definition, its types left to the signature."""
+    return replace(
+        shape,
+        parameters=tuple(replace(p, type="") for p in shape.parameters),
+        attributes=tuple(replace(p, type="") for p in shape.attributes),
+        returns="",
+    )
 
 
 def quoted(lines: Sequence[str], indent: str) -> str:
@@ -143,16 +174,3 @@ def quoted(lines: Sequence[str], indent: str) -> str:
         return f'{mark}{text}"""'
     rest = [indent + line if line else "" for line in lines[1:]]
     return "\n".join([mark + lines[0], *rest, indent + '"""'])
-
-
-def block_comment(lines: Sequence[str], indent: str) -> str:
-    """A `/** */` comment of these lines."""
-    if len(lines) == 1:
-        return f"/** {lines[0]} */"
-    rows = [f"{indent} * {line}".rstrip() for line in lines]
-    return "\n".join(["/**", *rows, f"{indent} */"])
-
-
-def line_comment(lines: Sequence[str], indent: str, mark: str) -> str:
-    """Line comments of these lines."""
-    return f"\n{indent}".join(f"{mark} {line}".rstrip() for line in lines)

@@ -17,7 +17,7 @@ def test_docstring_write_changes_only_that_and_keeps_line_ends(repository: Path)
     assert main(["docstring", "c.py", "--check"]) == 1
     assert main(["docstring", "c.py", "--write", "--model", "none"]) == 0
     data = path.read_bytes()
-    assert data.startswith(b'def load(path):\r\n    """Load.\r\n')
+    assert b'"""Provide `load`."""\r\n\r\ndef load(path):\r\n    """Load.\r\n' in data
     assert data.count(b"\n") == data.count(b"\r\n")
     assert main(["docstring", "c.py", "--check"]) == 0
 

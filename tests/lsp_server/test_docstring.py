@@ -5,7 +5,9 @@ import pytest
 
 from qcoder.context.languages import language_of
 from qcoder.context.segments import Document
+from qcoder.lsp_server.docstring import applied as apply
 from qcoder.lsp_server.docstring import docstring_edits
+from qcoder.lsp_server.docstring_python import MODULE
 from qcoder.lsp_server.postprocess import errors
 from qcoder.lsp_server.settings import Settings
 from qcoder.lsp_server.snapshot import DocstringEdit, Snapshot
@@ -15,20 +17,20 @@ from qcoder.model.fake import FakeEngine
 def edits(
     source: str, path: str = "a.py", engine: object = None, **chosen: object
 ) -> list[DocstringEdit]:
+    """Edits of the definitions; that of the module only by its name."""
+    made = docstring_edits(snapshot_of(source, path), engine, **chosen)  # type: ignore[arg-type]
+    return [e for e in made if e.symbol != MODULE or chosen.get("symbol") == MODULE]
+
+
+def snapshot_of(source: str, path: str = "a.py") -> Snapshot:
     document = Document(f"file:///{path}", 1, language_of(path), source)
-    snapshot = Snapshot(document, path, None, None, Settings())
-    return docstring_edits(snapshot, engine, **chosen)  # type: ignore[arg-type]
+    return Snapshot(document, path, None, None, Settings())
 
 
 def applied(source: str, made: list[DocstringEdit]) -> str:
-    lines = source.split("\n")
-    for edit in sorted((e.edit for e in made), key=lambda e: (e.start_line, e.start_column))[::-1]:
-        assert (edit.start_line, edit.start_column) == (edit.end_line, edit.end_column)
-        line = lines[edit.start_line]
-        lines[edit.start_line] = (
-            line[: edit.start_column] + edit.new_text + line[edit.start_column :]
-        )
-    return "\n".join(lines)
+    for e in (e.edit for e in made):
+        assert (e.start_line, e.start_column) == (e.end_line, e.end_column)
+    return apply(source, [e.edit for e in made])
 
 
 def code(source: str) -> str:
@@ -153,13 +155,22 @@ def test_selection_by_symbol_and_line() -> None:
     assert edits(source, symbol="nobody") == []
 
 
+LOADER = "def load(path):\n    # settings of the user from disk\n    return path\n"
+
+
 def test_good_sentences_of_the_model_are_taken() -> None:
-    engine = FakeEngine(["Loads user settings from disk.", "Path of the file to read."])
-    source = "def load(path):\n    return path\n"
-    (edit,) = edits(source, engine=engine, symbol="load")
+    engine = FakeEngine(["Loads user settings from disk.", "Path of the settings on disk."])
+    (edit,) = edits(LOADER, engine=engine, symbol="load")
     assert edit.docstring.startswith("Loads user settings from disk.\n")
-    assert "path: Path of the file to read." in edit.docstring
+    assert "path: Path of the settings on disk." in edit.docstring
     assert edit.slots_from_model >= 2
+
+
+def test_the_default_model_says_nothing_that_the_code_does_not() -> None:
+    engine = FakeEngine(["Loads user settings from the database."])
+    (edit,) = edits(LOADER, engine=engine, symbol="load")
+    assert edit.slots_from_model == 0
+    assert "database" not in edit.docstring
 
 
 @pytest.mark.parametrize(
@@ -178,7 +189,7 @@ def test_bad_sentences_of_the_model_are_dropped(answer: str) -> None:
 
 def test_unsure_model_is_not_asked_twice_for_an_opinion() -> None:
     engine = FakeEngine(["Loads user settings from disk."], logprob=-3.0)
-    (edit,) = edits("def load(path):\n    return path\n", engine=engine)
+    (edit,) = edits(LOADER, engine=engine)
     assert edit.slots_from_model == 0
 
 
@@ -186,10 +197,11 @@ def test_unsure_model_is_not_asked_twice_for_an_opinion() -> None:
     ("path", "source", "expected"),
     [
         ("a.ts", "export function loadUser(id: string, force = false): User {\n  return x\n}\n",
-         "/**\n * Load the user.\n *\n * @param id - The id.\n * @param [force=false]\n"
+         "/**\n * Load the user.\n *\n * @param id - The id.\n"
+         " * @param force - Whether to force. Defaults to `false`.\n"
          " * @returns The user.\n */\nexport function"),
         ("a.js", "class A {\n  save(items) {\n    run()\n  }\n}\n",
-         "  /**\n   * Save.\n   *\n   * @param items - The items.\n   */\n  save(items)"),
+         "  /**\n   * Save.\n   *\n   * @param {*} items - The items.\n   */\n  save(items)"),
         ("a.go", "package a\n\nfunc LoadFile(p string) error {\n\treturn nil\n}\n",
          "// LoadFile loads the file.\nfunc LoadFile"),
         ("a.rs", "pub fn parse_line(s: &str) -> u8 {\n    1\n}\n",
@@ -197,7 +209,7 @@ def test_unsure_model_is_not_asked_twice_for_an_opinion() -> None:
         ("A.java", "class A {\n    int getCount(String key) throws IOException { return 1; }\n}\n",
          "    /**\n     * Return the count.\n     *\n     * @param key The key.\n     * @return The count.\n"
          "     * @throws IOException On io.\n     */\n    int getCount"),
-        ("a.c", "int open_port(int n) {\n  return n;\n}\n", "/** Open the port. */\nint open_port"),
+        ("a.c", "int open_port(int n) {\n  return n;\n}\n", "/**\n * Open the port.\n *\n * @param n The n.\n * @return The port.\n */\nint open_port"),
     ],
 )  # fmt: skip
 def test_comments_above_in_other_languages(path: str, source: str, expected: str) -> None:
