@@ -31,17 +31,18 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from qcoder.kernels.tiled import TILE_ROWS, TiledShape
 from qcoder.model.bench_report import Target, report
 from qcoder.model.checkpoint import INDEX, Checkpoint
 from qcoder.model.config import load_config, parse_config
 from qcoder.model.format_qcoder import reader as matrix_reader
-from qcoder.model.import_plan import Item, Options, plan
+from qcoder.model.import_plan import BITS, Item, Options, plan
 from qcoder.model.importer import Journal, shard_name, write_rest
 from qcoder.model.local import LocalEngine
 from qcoder.model.memory import OVERHEAD_BYTES, VARIABLE, Need, available_bytes
 from qcoder.model.registry import DEFAULT_FOLDER
 from qcoder.model.request import GenerationRequest, Prompt
-from qcoder.model.shard_writer import Entry, write_shard
+from qcoder.model.shard_writer import write_shard
 
 CONTEXT = 2048
 POOL_BYTES = 64 << 20
@@ -152,26 +153,42 @@ def planned(config: dict[str, Any], options: Options) -> list[list[Item]]:
     return plan(headers, parse_config(config), options)
 
 
-def random_content(entries: Iterable[Entry], scale: float) -> Iterator[Tensor]:
-    """Bytes for entries: halves of 1 to 15 (no bias), scales that make weights of a usual size."""
+def random_content(items: Iterable[Item], scale: float) -> Iterator[Tensor]:
+    """Bytes for the entries of items: values without bias, scales that make weights of a usual size."""
     generator = torch.Generator().manual_seed(0)
-    halves = torch.randint(1, 16, (2, POOL_BYTES), generator=generator, dtype=torch.uint8)
-    bytes_ = halves[0] | (halves[1] << 4)
     floats = torch.randn(POOL_BYTES // 4, generator=generator) * 0.02
+    pools: dict[tuple[str, int], Tensor] = {}
     at = 0
-    for entry in entries:
-        pool = bytes_ if entry.dtype in (torch.uint8, torch.int8) else floats.to(entry.dtype)
-        if entry.name.endswith("_scale"):
-            pool = torch.full_like(pool, scale if len(entry.shape) > 1 else scale / 16)
-        elif "norm" in entry.name:
-            pool = torch.ones_like(pool)
-        left = entry.size_bytes // entry.dtype.itemsize
-        while left:
-            # Another start each time, so that no two matrices are equal.
-            start = at % (len(pool) // 2)
-            piece = pool[start : start + min(left, len(pool) // 2)]
-            at, left = at + 7919 * 64, left - len(piece)
-            yield piece
+    for item in items:
+        for entry in item.entries:
+            if item.held in BITS:
+                shape = (item.held, item.group)
+                if shape not in pools:
+                    pools[shape] = tile_pool(BITS[item.held], item.group, scale, generator)
+                pool, unit = pools[shape], entry.shape[-1]
+            else:
+                pool, unit = floats.to(entry.dtype), 1
+                pool = torch.ones_like(pool) if "norm" in entry.name else pool
+            left = entry.size_bytes // entry.dtype.itemsize
+            half = len(pool) // 2 // unit * unit
+            while left:
+                # Another start each time, so that no two matrices are equal.
+                start = at * unit % half
+                piece = pool[start : start + min(left, half)]
+                at, left = at + 7919, left - len(piece)
+                yield piece
+
+
+def tile_pool(bits: int, group: int, scale: float, generator: torch.Generator) -> Tensor:
+    """Bytes of many groups of a tile: random values, then the scales."""
+    shape = TiledShape(TILE_ROWS, group, bits, group)
+    count = POOL_BYTES // shape.group_bytes
+    values = torch.randint(1, 1 << bits, (count, TILE_ROWS * group), generator=generator)
+    values = values.to(torch.uint8)
+    if bits == 4:
+        values = values[:, ::2] | (values[:, 1::2] << 4)
+    scales = torch.full((count, TILE_ROWS), scale * 16 / (1 << bits), dtype=torch.float16)
+    return torch.cat([values, scales.view(torch.uint8)], dim=1).flatten()
 
 
 def write_model(folder: Path, config: dict[str, Any], options: Options) -> float:
@@ -187,7 +204,7 @@ def write_model(folder: Path, config: dict[str, Any], options: Options) -> float
         entries = [entry for item in items for entry in item.entries]
         path = folder / shard_name(number, len(files))
         print(f"writing {path.name}", file=sys.stderr)
-        journal.add(write_shard(path, entries, random_content(entries, 0.004), lambda _: None))
+        journal.add(write_shard(path, entries, random_content(items, 0.004), lambda _: None))
     if options.quantize == "none":  # a source to import: weights, index and no manifest
         names = {i.name: shard_name(n, len(files)) for n, items in enumerate(files) for i in items}
         (folder / INDEX).write_text(json.dumps({"weight_map": names}))

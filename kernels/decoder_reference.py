@@ -79,8 +79,7 @@ def _mlp(layer: DecoderLayer, x: Tensor) -> Tensor:
         gate, up = _product(x, layer.gate_up, None).chunk(2, dim=-1)
         return _product(F.silu(gate) * up, layer.down, None)
     weights, chosen = route(x, layer.router.double(), layer.top_k, layer.renormalize)
-    shape = layer.down.shape
     return tiled_experts(
-        x.float(), layer.gate_up.data, layer.down.data, weights.float(), chosen, layer.size,
-        shape.bits, shape.group,
+        x.float(), layer.gate_up.data, layer.down.data, weights.float(), chosen,
+        layer.gate_up.shape, layer.down.shape,
     ).double()  # fmt: skip

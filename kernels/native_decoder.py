@@ -117,9 +117,10 @@ class _Layer(ctypes.Structure):
         )),
         *((name, ctypes.c_int64) for name in ("experts", "size", "top_k")),
         *((name, ctypes.c_int32) for name in (
-            "qkv_bits", "qkv_group", "out_bits", "out_group", "mlp_bits", "mlp_group",
-            "renormalize", "unused",
+            "qkv_bits", "qkv_group", "out_bits", "out_group", "up_bits", "up_group", "down_bits",
+            "down_group",
         )),
+        ("renormalize", ctypes.c_int64),
     )  # fmt: skip
 
 
@@ -269,8 +270,10 @@ class NativeDecoder:
             qkv_group=layer.qkv.shape.group,
             out_bits=layer.out.shape.bits,
             out_group=layer.out.shape.group,
-            mlp_bits=layer.down.shape.bits,
-            mlp_group=layer.down.shape.group,
+            up_bits=layer.gate_up.shape.bits,
+            up_group=layer.gate_up.shape.group,
+            down_bits=layer.down.shape.bits,
+            down_group=layer.down.shape.group,
             renormalize=layer.renormalize,
         )  # fmt: skip
 

@@ -19,6 +19,7 @@ import torch
 from torch import Tensor
 
 from qcoder.kernels.dispatch import backend
+from qcoder.kernels.tiled import TiledShape
 
 logger = logging.getLogger(__name__)
 
@@ -49,7 +50,7 @@ def _declared(found: ctypes.CDLL) -> ctypes.CDLL:
         pointer, pointer, size, size, number, number, pointer, size, pointer,
     ]  # fmt: skip
     found.qcoder_experts.argtypes = [
-        pointer, pointer, pointer, size, size, size, number, number,
+        pointer, pointer, pointer, size, size, size, number, number, number, number,
         pointer, pointer, pointer, size, size, pointer,
     ]  # fmt: skip
     found.qcoder_forward.argtypes = [pointer, pointer, pointer, number]
@@ -102,18 +103,20 @@ class Native:
         down: Tensor,
         weights: Tensor,
         chosen: Tensor,
-        size: int,
-        bits: int,
-        group: int,
+        first: TiledShape,
+        second: TiledShape,
     ) -> Tensor:
-        """SwiGLU experts, tiled [experts, bytes]; weights, chosen [tokens, top_k]; [tokens, hidden]."""
+        """SwiGLU experts [tokens, hidden]; weights, chosen: [tokens, top_k].
+
+        gate_up, down: tiled [experts, bytes], each expert of the shapes `first` and `second`.
+        """
         x, weights = _floats(x), _floats(weights)
         chosen = chosen.to(torch.int64).contiguous()
         y = torch.empty_like(x)
         with self._turn:
             status = self._library.qcoder_experts(
                 self._handle, gate_up.data_ptr(), down.data_ptr(), gate_up.shape[0], x.shape[1],
-                size, bits, group, x.data_ptr(), chosen.data_ptr(), weights.data_ptr(),
+                second.columns, first.bits, first.group, second.bits, second.group, x.data_ptr(), chosen.data_ptr(), weights.data_ptr(),
                 x.shape[0], chosen.shape[1], y.data_ptr(),
             )  # fmt: skip
         _check(status)

@@ -95,6 +95,12 @@ def quantize(matrix: Tensor, bits: int, group: int) -> tuple[Tensor, Tensor]:
     return (values + OFFSETS[bits]).to(torch.uint8).flatten(1), scale
 
 
+def dequantize(values: Tensor, scales: Tensor, bits: int) -> Tensor:
+    """Float32 matrix of stored values [rows, columns] and scales [rows, groups]."""
+    grouped = values.float().view(*scales.shape, -1) - OFFSETS[bits]
+    return torch.flatten(grouped * scales.float().unsqueeze(-1), -2)
+
+
 def rounded(x: Tensor, group: int) -> Tensor:
     """x [..., columns] after the activations' rounding: int8 times a scale a group."""
     grouped = x.float().view(*x.shape[:-1], -1, group)
@@ -115,13 +121,11 @@ def tiled_experts(
     down: Tensor,
     weights: Tensor,
     chosen: Tensor,
-    size: int,
-    bits: int,
-    group: int,
+    first: TiledShape,
+    second: TiledShape,
 ) -> Tensor:
     """Weighted SwiGLU experts [tokens, hidden]; gate_up, down: tiled, [experts, bytes]."""
     tokens, hidden = x.shape
-    first, second = TiledShape(2 * size, hidden, bits, group), TiledShape(hidden, size, bits, group)
     y = torch.zeros(tokens, hidden, dtype=torch.float64)
     for t in range(tokens):
         for weight, expert in zip(weights[t].tolist(), chosen[t].tolist(), strict=True):

@@ -1,9 +1,10 @@
 """Our own int4, int8 and fp8, and the plain checkpoint: a layer is quantized if its type says so.
 
-    X.weight        I8 [out, in]       X.weight_scale  F16 [out]           int8, a scale a row
-    X.weight        F8_E4M3 [out, in]  X.weight_scale  F16 [out]           fp8, a scale a row
-    X.weight        U8 [out, in / 2]   X.weight_scale  F16 [out, groups]   int4, see int4_linear.py
+    X.weight   U8 [tiles, groups, bytes]       int4 or int8 in the kernels' order (`kernels/tiled.py`)
+    X.weight   I8 [out, in]        X.weight_scale  F16 [out]    int8, a scale a row
+    X.weight   F8_E4M3 [out, in]   X.weight_scale  F16 [out]    fp8, a scale a row
 
+A tile has 16 rows; the bytes of a group, 16 rows * bits / 8 * columns + 32 for scales, say how many bits.
 The experts of a layer lie together: `experts.gate_up_proj` and `experts.down_proj` with a first
 dimension for the expert (`stacked`), so that a large model is a few hundred tensors.
 """
@@ -14,15 +15,13 @@ from typing import TYPE_CHECKING, Any
 
 from torch import Tensor
 
-from qcoder.model.matrix import Matrix, Rows
+from qcoder.kernels.tiled import OFFSETS, TILE_ROWS, TiledShape
+from qcoder.model.matrix import Matrix, Rows, Tiles
 from qcoder.model.tensor_file import FLOATS
 
 if TYPE_CHECKING:
     from qcoder.model.checkpoint import Checkpoint
     from qcoder.model.formats import MatrixReader
-
-ALIGNMENT = 32
-"""A group of int4 columns is a multiple of this, so that kernels need no ragged case."""
 
 
 def reader(settings: dict[str, Any]) -> MatrixReader:
@@ -32,34 +31,51 @@ def reader(settings: dict[str, Any]) -> MatrixReader:
 
 def read(checkpoint: Checkpoint, stem: str, out_size: int, in_size: int) -> Matrix | None:
     """The matrix of a layer, None if it is plain."""
+    name = f"{stem}.weight"
+    if checkpoint.kind(name) == "U8":
+        shape = tiled_shape(checkpoint, name, out_size, in_size)
+        return Tiles(checkpoint.raw(name), shape)
     return _rows(checkpoint, stem, (out_size, in_size))
 
 
 def stacked(
     checkpoint: Checkpoint, stem: str, count: int, out_size: int, in_size: int
-) -> list[Rows]:
-    """The matrices of all experts where they lie together, [] where they do not."""
+) -> tuple[Tensor, TiledShape] | list[Rows]:
+    """The experts of a layer where they lie together: tiles [count, ...], or rows; [] elsewhere."""
+    name = f"{stem}.weight"
+    if checkpoint.kind(name) == "U8":
+        shape = tiled_shape(checkpoint, name, out_size, in_size, count)
+        return checkpoint.raw(name), shape
     stack = _rows(checkpoint, stem, (count, out_size, in_size))
     if stack is None:
         return []
     return [Rows(stack.data[e], stack.scale[e], stack.group) for e in range(count)]
 
 
+def tiled_shape(
+    checkpoint: Checkpoint, name: str, out_size: int, in_size: int, count: int | None = None
+) -> TiledShape:
+    """What the dimensions of a tensor of tiles mean; raises `CheckpointError`."""
+    found = checkpoint.shape(name)
+    stack, tail = ((), found) if count is None else (found[:1], found[1:])
+    if len(tail) == 3 and stack == (() if count is None else (count,)) and tail[1]:
+        group = in_size // tail[1]
+        for bits in OFFSETS:
+            try:
+                shape = TiledShape(out_size, in_size, bits, group)
+            except ValueError:
+                continue
+            if tail == (out_size // TILE_ROWS, shape.groups, shape.group_bytes):
+                return shape
+    raise checkpoint.damaged(name, f"is {list(found)}, no tiles of [{out_size}, {in_size}]")
+
+
 def _rows(checkpoint: Checkpoint, stem: str, shape: tuple[int, ...]) -> Rows | None:
     name = f"{stem}.weight"
-    kind = checkpoint.kind(name)
-    if kind not in ("I8", "F8_E4M3", "U8"):
+    if checkpoint.kind(name) not in ("I8", "F8_E4M3"):
         return None
-    if kind != "U8":
-        scale = _scale(checkpoint, f"{name}_scale", shape[:-1]).unsqueeze(-1)
-        return Rows(checkpoint.raw(name, shape), scale, shape[-1])
-    data = checkpoint.raw(name, (*shape[:-1], shape[-1] // 2))
-    groups = checkpoint.shape(f"{name}_scale")[-1]
-    if not groups or shape[-1] % (groups * ALIGNMENT):
-        raise checkpoint.damaged(f"{name}_scale", f"divides {shape[-1]} columns into {groups}")
-    return Rows(
-        data, _scale(checkpoint, f"{name}_scale", (*shape[:-1], groups)), shape[-1] // groups
-    )
+    scale = _scale(checkpoint, f"{name}_scale", shape[:-1]).unsqueeze(-1)
+    return Rows(checkpoint.raw(name, shape), scale, shape[-1])
 
 
 def _scale(checkpoint: Checkpoint, name: str, shape: tuple[int, ...]) -> Tensor:

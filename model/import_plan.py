@@ -15,10 +15,10 @@ from typing import Literal
 
 import torch
 
+from qcoder.kernels.tiled import GROUPS, TILE_ROWS, TiledShape
 from qcoder.model.checkpoint import Asked, Checkpoint
 from qcoder.model.config import ModelConfig
 from qcoder.model.errors import CheckpointError
-from qcoder.model.format_qcoder import ALIGNMENT
 from qcoder.model.mtp import load_mtp
 from qcoder.model.registry import network_class
 from qcoder.model.shard_writer import Entry
@@ -32,6 +32,11 @@ SHARD_BYTES = 2 << 30
 
 SMALL = 64
 """Matrices with fewer rows stay floats, and so do all experts of a layer if some have fewer."""
+
+BITS: dict[Held, int] = {"int4": 4, "int8": 8}
+"""What is written as tiles."""
+
+HEAD = "lm_head.weight"
 
 _EXPERT = re.compile(r"(.*\.experts\.)(\d+)\.(gate|up|down)_proj\.weight")
 _STACK = re.compile(r".*\.experts\.(gate_up|down)_proj\.weight")
@@ -76,17 +81,14 @@ class Item:
         if self.held == "none":
             return [Entry(self.name, self.dtype, self.shape)]
         *rows, columns = self.shape
-        scale = f"{self.name}_scale"
-        if self.held != "int4":
-            dtype = torch.int8 if self.held == "int8" else torch.float8_e4m3fn
+        if self.held == "fp8":
             return [
-                Entry(self.name, dtype, self.shape),
-                Entry(scale, torch.float16, tuple(rows)),
+                Entry(self.name, torch.float8_e4m3fn, self.shape),
+                Entry(f"{self.name}_scale", torch.float16, tuple(rows)),
             ]
-        return [
-            Entry(self.name, torch.uint8, (*rows, columns // 2)),
-            Entry(scale, torch.float16, (*rows, columns // self.group)),
-        ]
+        tiles = TiledShape(rows[-1], columns, BITS[self.held], self.group)
+        shape = (*rows[:-1], rows[-1] // TILE_ROWS, tiles.groups, tiles.group_bytes)
+        return [Entry(self.name, torch.uint8, shape)]
 
     @property
     def size_bytes(self) -> int:
@@ -99,8 +101,15 @@ def plan(checkpoint: Checkpoint, config: ModelConfig, options: Options) -> list[
     decoder = network_class(config.model_type).load(checkpoint, config, torch.bfloat16, 8)
     load_mtp(checkpoint, decoder)  # asks for the draft layer, where there is one
     asked = {one.name: one for one in checkpoint.asked}
+    head = ""
+    if config.tied_embeddings:
+        shape = (config.vocab_size, config.hidden_size)
+        if fitting(options.head, shape, options.group)[0] != "none":
+            # The embeddings stay floats, whose rows are looked up; the head is a matrix of its own.
+            head = next(name for name in asked if name.endswith("embed_tokens.weight"))
+            asked[HEAD] = Asked(HEAD, shape, is_matrix=True)
     items = [
-        *_single(checkpoint, asked.values(), options),
+        *_single(checkpoint, asked.values(), options, head),
         *_experts(checkpoint, asked.values(), options),
     ]
     return _files(items)
@@ -117,7 +126,10 @@ def refuse_stacks(checkpoint: Checkpoint) -> None:
         )
 
 
-def _single(checkpoint: Checkpoint, asked: Iterable[Asked], options: Options) -> Iterable[Item]:
+def _single(
+    checkpoint: Checkpoint, asked: Iterable[Asked], options: Options, head: str
+) -> Iterable[Item]:
+    """What stands alone; `head` is the tensor that the head is a copy of, if it is one."""
     for one in asked:
         if _EXPERT.fullmatch(one.name):
             continue
@@ -125,7 +137,8 @@ def _single(checkpoint: Checkpoint, asked: Iterable[Asked], options: Options) ->
         if one.is_matrix and "embed_tokens" not in one.name:
             held = options.head if one.name.endswith("lm_head.weight") else options.quantize
         held, group = fitting(held, one.shape, options.group)
-        yield Item(one.name, (one.name,), one.shape, held, _dtype(checkpoint, one), group)
+        source = head if head and one.name == HEAD else one.name
+        yield Item(one.name, (source,), one.shape, held, _dtype(checkpoint, one), group)
 
 
 def _dtype(checkpoint: Checkpoint, one: Asked) -> torch.dtype:
@@ -164,13 +177,15 @@ def fitting(held: Held, shape: Sequence[int], group: int) -> tuple[Held, int]:
     """How a matrix of that shape can be held, and its group: the wanted one, or a smaller."""
     if held == "none" or len(shape) != 2 or shape[0] < SMALL:
         return "none", 0
-    for size in (group, ALIGNMENT):
-        if held == "int4" and shape[1] % size == 0:
-            return "int4", size
-    # An odd number of bytes would move the float16 scales behind them to an odd address.
-    if shape[0] * shape[1] % 2:
-        return "none", 0
-    return ("fp8" if held == "fp8" else "int8"), 0
+    if held == "fp8":
+        # An odd number of bytes would move the float16 scales behind them to an odd address.
+        return ("none" if shape[0] * shape[1] % 2 else "fp8"), 0
+    # Eight bits need no small groups.
+    sizes = (group, min(GROUPS)) if held == "int4" else sorted(GROUPS, reverse=True)
+    for size in sizes:
+        if shape[0] % TILE_ROWS == 0 and shape[1] % size == 0:
+            return held, size
+    return "none", 0
 
 
 def _files(items: list[Item]) -> list[list[Item]]:

@@ -21,14 +21,15 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from qcoder.kernels.tiled import TILE_ROWS, TiledShape, quantize, tile
 from qcoder.model.checkpoint import INDEX, Checkpoint, shard_paths
 from qcoder.model.config import load_config, read_json
 from qcoder.model.errors import CheckpointError
 from qcoder.model.formats import GGUF_INDEX
-from qcoder.model.import_plan import Item, Options, plan, refuse_stacks
+from qcoder.model.import_plan import BITS, HEAD, Item, Options, plan, refuse_stacks
 from qcoder.model.manifest import MANIFEST, mark_verified, read_manifest, sha256
 from qcoder.model.matrix import Floats, Matrix
-from qcoder.model.quant import quantize_fp8, quantize_int4, quantize_int8
+from qcoder.model.quant import quantize_fp8, quantize_int4
 from qcoder.model.shard_writer import Written, write_shard
 from qcoder.model.source_checksums import verify_source
 from qcoder.model.tokenizer import Tokenizer
@@ -44,10 +45,10 @@ REMAP_BYTES = 256 << 20
 
 ROUND: dict[str, Callable[[Tensor, int], tuple[Tensor, Tensor]]] = {
     "int4": quantize_int4,
-    "int8": lambda rows, _: quantize_int8(rows),
+    "int8": lambda rows, group: quantize(rows, 8, group),
     "fp8": lambda rows, _: quantize_fp8(rows),
 }
-"""How a matrix is held -> (rows, columns a scale) -> packed rows and scales."""
+"""How a matrix is held -> (rows, columns a scale) -> values and scales."""
 
 EXTRA_FILES = (
     "generation_config.json",
@@ -237,7 +238,7 @@ def content(reader: Source, item: Item) -> Iterator[Tensor]:
     scales = []
     for name in item.sources:
         matrix = reader.matrix(name, item.source_shape)
-        step = max(1, SLICE_WEIGHTS // item.source_shape[1])
+        step = max(TILE_ROWS, SLICE_WEIGHTS // item.source_shape[1] // TILE_ROWS * TILE_ROWS)
         for start in range(0, matrix.out_size, step):
             rows = matrix.floats(start, min(start + step, matrix.out_size))
             if not isfinite(float(rows.sum())):
@@ -247,9 +248,14 @@ def content(reader: Source, item: Item) -> Iterator[Tensor]:
             if item.held == "none":
                 yield rows.to(item.dtype)
                 continue
-            rounded = ROUND[item.held](rows, item.group)
-            scales.append(rounded[1])
-            yield rounded[0]
+            values, scale = ROUND[item.held](rows, item.group)
+            if item.held in BITS:
+                yield tile(
+                    values, scale, TiledShape(len(rows), rows.shape[1], BITS[item.held], item.group)
+                )
+                continue
+            scales.append(scale)
+            yield values
     yield from scales
 
 
@@ -297,6 +303,9 @@ def write_rest(
             for item in items
             for entry in item.entries
         }
+        config["tie_word_embeddings"] = config.get("tie_word_embeddings", False) and (
+            HEAD not in weight_map
+        )
         _write_json(staging / INDEX, {"metadata": {}, "weight_map": weight_map})
     _write_json(staging / "config.json", config)
     for name in ("tokenizer.json", *EXTRA_FILES):

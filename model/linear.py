@@ -1,12 +1,13 @@
 """Linear layers and experts as they are held in memory, and how they are read from a checkpoint.
 
-Three ways to hold a matrix, by what the checkpoint has and how large the model is:
+Four ways to hold a matrix, by what the checkpoint has and how large the model is:
 
 - small models (float32): one float matrix for parts with the same input. One whose file is int8 runs
   in the compiled kernels (`tiled_layers.py`); without them it has the packed integers beside its
   floats, which are read for few tokens: a quarter of the bytes (`kernels/int8_linear.py`).
 - large float models: views of the mapped file, part by part; nothing is copied.
-- quantized ones: a `Matrix` over the mapped file, turned into floats only for a product.
+- our own int4 and int8: tiles that the compiled kernels read where they are mapped.
+- other quantized ones: a `Matrix` over the mapped file, turned into floats only for a product.
 """
 
 from __future__ import annotations
@@ -22,11 +23,12 @@ from torch import Tensor
 from qcoder.kernels.int8_linear import FEW_TOKENS, int8_linear, int8_supported, pack_int8
 from qcoder.kernels.moe import experts, experts_int8
 from qcoder.kernels.native_library import native
+from qcoder.kernels.tiled import TiledShape
 from qcoder.model.checkpoint import Checkpoint
 from qcoder.model.format_qcoder import stacked
-from qcoder.model.matrix import Above, Floats, Matrix, Rows, float_matrix
+from qcoder.model.matrix import Above, Floats, Matrix, Rows, Tiles, float_matrix
 from qcoder.model.quant import dequantize_int8
-from qcoder.model.tiled_layers import tiled_experts_layer, tiled_linear_layer
+from qcoder.model.tiled_layers import TiledExperts, tiled_experts_layer, tiled_linear_layer
 
 
 class Linear(Protocol):
@@ -173,7 +175,7 @@ class MatrixExperts:
 class WeightReader:
     """Reads a checkpoint by our names, which are the hub's without a leading `model.`."""
 
-    __slots__ = ("_checkpoint", "_dtype", "_names", "_native", "_pack", "_stems")
+    __slots__ = ("_checkpoint", "_dtype", "_names", "_native", "_pack", "_stems", "_tile_rows")
 
     def __init__(self, checkpoint: Checkpoint, dtype: torch.dtype) -> None:
         self._checkpoint, self._dtype = checkpoint, dtype
@@ -181,7 +183,9 @@ class WeightReader:
         # A quantized layer has several tensors, of which none may be called `weight`.
         self._stems = sanitize(name.rpartition(".")[0] for name in checkpoint.files)
         self._pack = dtype == torch.float32 and int8_supported()
-        self._native = native(torch.get_num_threads()) if dtype == torch.float32 else None
+        self._native = native(torch.get_num_threads())
+        # Rows become tiles in memory: for small models only, large ones run where they are mapped.
+        self._tile_rows = dtype == torch.float32
 
     def tensor(self, name: str, *shape: int) -> Tensor:
         """One tensor of exactly `shape`, as floating point."""
@@ -197,9 +201,8 @@ class WeightReader:
         """Layers (name, outputs) with the same input, one above the other."""
         offset = torch.cat([self.tensor(f"{n}.bias", size) for n, size in parts]) if bias else None
         matrices = [self._matrix(name, size, in_size) for name, size in parts]
-        rows = self._native_rows(matrices)
-        if self._native is not None and rows is not None:
-            tiled = tiled_linear_layer(rows, offset, self._native)
+        if self._native is not None:
+            tiled = tiled_linear_layer(matrices, offset, self._native, self._tile_rows)
             if tiled is not None:
                 return tiled
         floats, packed = self._float_matrix(matrices)
@@ -235,24 +238,14 @@ class WeightReader:
             _stacked([packed for _, packed in down]),
         )
 
-    def _native_rows(self, matrices: Sequence[Matrix]) -> list[Rows] | None:
-        """The matrices if all of them are int8 rows that the compiled kernels take, else None."""
-        rows = [part for part in matrices if isinstance(part, Rows) and part.is_int8_by_row]
-        plain = all(part.order is None and part.offset is None for part in rows)
-        return rows if len(rows) == len(matrices) and plain else None
-
     def _tiled_experts(
         self, firsts: Sequence[Sequence[Matrix]], seconds: Sequence[Sequence[Matrix]]
     ) -> Experts | None:
-        gate_up = [rows for parts in firsts if (rows := self._native_rows(parts)) is not None]
-        down = [rows[0] for parts in seconds if (rows := self._native_rows(parts)) is not None]
-        if self._native is None or len(gate_up) < len(firsts) or len(down) < len(seconds):
+        if self._native is None or not self._tile_rows:
             return None
-        return tiled_experts_layer(gate_up, down, self._native)
+        return tiled_experts_layer(firsts, [parts[0] for parts in seconds], self._native)
 
-    def _stacked_experts(
-        self, stems: Sequence[str], hidden: int, size: int
-    ) -> MatrixExperts | None:
+    def _stacked_experts(self, stems: Sequence[str], hidden: int, size: int) -> Experts | None:
         """Experts that lie together in our own format, None where they do not."""
         above, count = stems[0].removesuffix("0."), len(stems)
         gate_up, down = self._stem(f"{above}gate_up_proj"), self._stem(f"{above}down_proj")
@@ -260,7 +253,9 @@ class WeightReader:
         if not first:
             return None
         second = stacked(self._checkpoint, down, count, hidden, size)
-        return MatrixExperts(tuple(zip(first, second, strict=True)))
+        if isinstance(first, tuple) and isinstance(second, tuple) and self._native is not None:
+            return TiledExperts(first[0], second[0], first[1], second[1], self._native)
+        return MatrixExperts(tuple(zip(_each(first), _each(second), strict=True)))
 
     def _matrix(self, name: str, out_size: int, in_size: int) -> Matrix:
         """One matrix as the checkpoint has it, nothing copied unless its type changes."""
@@ -295,6 +290,13 @@ class WeightReader:
 def sanitize(names: Iterable[str]) -> dict[str, str]:
     """Our tensor names -> those of a checkpoint, which may or may not start with `model.`."""
     return {name.removeprefix("model."): name for name in names}
+
+
+def _each(experts: tuple[Tensor, TiledShape] | list[Rows]) -> Sequence[Matrix]:
+    """A matrix an expert."""
+    if isinstance(experts, list):
+        return experts
+    return [Tiles(data, experts[1]) for data in experts[0]]
 
 
 def _above(parts: Sequence[Matrix]) -> Matrix:

@@ -6,7 +6,7 @@ it holds may be views of a memory-mapped file. `Above` joins matrices that lie a
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Protocol
 
 import torch
@@ -15,6 +15,7 @@ from torch import Tensor
 from qcoder.kernels.int4_linear import dequantize_int4, int4_linear
 from qcoder.kernels.int8_rows_linear import int8_rows_linear
 from qcoder.kernels.sliced_linear import sliced_linear
+from qcoder.kernels.tiled import TILE_ROWS, TiledShape, untile
 
 
 class Matrix(Protocol):
@@ -104,6 +105,36 @@ class Rows:
             return data.float() * scale.float()
         wide = scale.float().repeat_interleave(self.group, dim=-1)[:, : data.shape[-1]]
         return data.float() * wide
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Tiles:
+    """A matrix in the order in which the compiled kernels read it; data: uint8 (`kernels/tiled.py`)."""
+
+    data: Tensor
+    shape: TiledShape
+
+    @property
+    def out_size(self) -> int:
+        """Number of rows."""
+        return self.shape.rows
+
+    @property
+    def size_bytes(self) -> int:
+        """Memory of the tiles."""
+        return self.data.nbytes
+
+    def floats(self, start: int, stop: int) -> Tensor:
+        """Rows as float32."""
+        first, last = start // TILE_ROWS, -(-stop // TILE_ROWS)
+        step = self.shape.groups * self.shape.group_bytes
+        shape = replace(self.shape, rows=(last - first) * TILE_ROWS)
+        rows = untile(self.data.flatten()[first * step : last * step], shape)
+        return rows[start - first * TILE_ROWS : stop - first * TILE_ROWS]
+
+    def product(self, x: Tensor) -> Tensor:
+        """x: [tokens, in]; returns [tokens, out]. Without kernels: x is not rounded."""
+        return sliced_linear(x, self.out_size, self.floats)
 
 
 @dataclass(frozen=True, slots=True, eq=False)

@@ -135,15 +135,13 @@ def _mlp(
         first, second = mlp.gate_up, mlp.down
         if not isinstance(first, TiledLinear) or not isinstance(second, TiledLinear):
             return None
-        if (first.shape.bits, first.shape.group) != (second.shape.bits, second.shape.group):
-            return None
         return _matrix(first), _matrix(second), None, 1, second.shape.columns, 1, False
     e = mlp.experts
     if not isinstance(e, TiledExperts) or mlp.shared is not None:
         return None
     gate_up, down = TiledMatrix(e.gate_up, e.first), TiledMatrix(e.down, e.second)
     count = e.gate_up.shape[0]
-    return gate_up, down, mlp.router, count, e.size, mlp.top_k, mlp.renormalize
+    return gate_up, down, mlp.router, count, e.second.columns, mlp.top_k, mlp.renormalize
 
 
 def _matrix(linear: Linear) -> TiledMatrix:

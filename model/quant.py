@@ -2,10 +2,10 @@
 
     int8   weight[r, c] ~ rows[r, c] * scale[r]                 rows int8 in [-127, 127]
     fp8    weight[r, c] ~ rows[r, c] * scale[r]                 rows float8 e4m3, at most 448
-    int4   weight[r, c] ~ (q[r, c] - 8) * scale[r, c // group]  q in [0, 15], two a byte
+    int4   weight[r, c] ~ (q[r, c] - 8) * scale[r, c // group]  q in [0, 15]
 
-Scales are float16, and values are rounded with the scale as it is stored. How packed values are read
-is `matrix.py`.
+Scales are float16, and values are rounded with the scale as it is stored. Imports write int4, and int8
+in groups of columns as well, as tiles (`kernels/tiled.py`).
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from qcoder.kernels.int4_linear import ZERO, pack_int4
+from qcoder.kernels.int4_linear import ZERO
 
 CLIPS = (1.0, 0.93, 0.86)
 """Shares of the largest weight of a group at which int4 may end.
@@ -46,7 +46,7 @@ def quantize_fp8(weight: Tensor) -> tuple[Tensor, Tensor]:
 
 
 def quantize_int4(weight: Tensor, group: int) -> tuple[Tensor, Tensor]:
-    """Weights [out, in] as [out, in / 2] uint8 with float16 scales [out, in / group].
+    """Weights [out, in] as q [out, in] uint8 with float16 scales [out, in / group].
 
     The weight of the largest magnitude becomes -8 steps, the side that has one step more.
     """
@@ -69,7 +69,7 @@ def quantize_int4(weight: Tensor, group: int) -> tuple[Tensor, Tensor]:
             )
     assert best is not None
     values = torch.flatten(best[1] + ZERO, -2).to(torch.uint8)
-    return pack_int4(values), best[2].squeeze(-1).to(torch.float16)
+    return values, best[2].squeeze(-1).to(torch.float16)
 
 
 def _half(scale: Tensor) -> Tensor:

@@ -1,23 +1,25 @@
-"""Layers whose int8 weights run in the compiled kernels, for few tokens and for many.
+"""Layers whose int4 and int8 weights run in the compiled kernels, for few tokens and for many.
 
-The file's int8 rows are tiled when they are loaded (`kernels/tiled.py`), scales repeated for each
-group: the weights stay exactly what they are, the activations are rounded to int8. On the default model
-that changes neither bits per byte nor accuracy measurably (docs/LOG.md).
+Tiles of a file (`kernels/tiled.py`) run where they are mapped. int8 rows with a scale each, which the
+default model has, are tiled when they are loaded, the scale repeated for each group: the weights stay
+exactly what they are. The activations are rounded to int8, which on the default model changes neither
+bits per byte nor accuracy measurably (docs/LOG.md).
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import torch
 from torch import Tensor
 
 from qcoder.kernels.native_library import Native
 from qcoder.kernels.tiled import GROUPS, OFFSETS, TILE_ROWS, TiledShape, tile, untile
-from qcoder.model.matrix import Rows
+from qcoder.model.matrix import Matrix, Rows, Tiles
 
 BITS = 8
+"""Of rows that are tiled when they are loaded."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -32,12 +34,12 @@ class TiledLinear:
     def __call__(self, x: Tensor) -> Tensor:
         """x: [tokens, in]; returns [tokens, out]."""
         y = self.native.linear(x, self.data, self.shape.rows, self.shape.bits, self.shape.group)
-        return y if self.bias is None else y + self.bias
+        return (y if self.bias is None else y + self.bias).to(x.dtype)
 
     @property
     def weight(self) -> Tensor:
         """A float copy [out, in]."""
-        return untile(self.data, self.shape)
+        return untile(self.data.flatten(), self.shape)
 
     @property
     def size_bytes(self) -> int:
@@ -47,7 +49,7 @@ class TiledLinear:
 
 @dataclass(frozen=True, slots=True, eq=False)
 class TiledExperts:
-    """SwiGLU experts; gate_up, down: tiled matrices [experts, bytes] of the shapes first, second."""
+    """SwiGLU experts; gate_up, down: tiled matrices [experts, ...] of the shapes first, second."""
 
     gate_up: Tensor
     down: Tensor
@@ -58,14 +60,8 @@ class TiledExperts:
     def __call__(self, x: Tensor, weights: Tensor, chosen: Tensor) -> Tensor:
         """Weighted sum [tokens, hidden] of the experts `chosen` [tokens, top_k]."""
         return self.native.experts(
-            x, self.gate_up, self.down, weights, chosen, self.size, self.first.bits,
-            self.first.group,
-        )  # fmt: skip
-
-    @property
-    def size(self) -> int:
-        """Width of an expert."""
-        return self.second.columns
+            x, self.gate_up, self.down, weights, chosen, self.first, self.second
+        ).to(x.dtype)
 
     @property
     def size_bytes(self) -> int:
@@ -74,44 +70,73 @@ class TiledExperts:
 
 
 def tiled_linear_layer(
-    parts: Sequence[Rows], bias: Tensor | None, native: Native
+    parts: Sequence[Matrix], bias: Tensor | None, native: Native, rows: bool
 ) -> TiledLinear | None:
-    """The layer of int8 rows above each other; None for shapes that have no tiles."""
-    rows, columns = sum(part.out_size for part in parts), parts[0].data.shape[1]
-    group = group_of(columns)
-    if group is None or rows % TILE_ROWS:
+    """The layer of matrices above each other; None for those that have no tiles.
+
+    With `rows`, int8 rows are tiled; otherwise only tiles are taken, which costs no memory.
+    """
+    tiles = [part for part in (as_tiles(part, rows) for part in parts) if part is not None]
+    first = tiles[0].shape if tiles else None
+    if first is None or len(tiles) < len(parts):
         return None
-    shape = TiledShape(rows, columns, BITS, group)
-    return TiledLinear(tiled_rows(parts, shape), shape, native, bias)
+    if any((t.shape.bits, t.shape.group) != (first.bits, first.group) for t in tiles):
+        return None
+    shape = replace(first, rows=sum(t.shape.rows for t in tiles))
+    return TiledLinear(adjacent([t.data for t in tiles]), shape, native, bias)
 
 
 def tiled_experts_layer(
-    gate_up: Sequence[Sequence[Rows]], down: Sequence[Rows], native: Native
+    gate_up: Sequence[Sequence[Matrix]], down: Sequence[Matrix], native: Native
 ) -> TiledExperts | None:
     """The experts of (gate, up) and down, int8 rows each; None for shapes that have no tiles."""
-    hidden, size = down[0].data.shape
-    groups = [group_of(hidden), group_of(size)]
-    if None in groups or hidden % TILE_ROWS or size % TILE_ROWS:
+    made = [tiled_linear_layer(parts, None, native, rows=True) for parts in gate_up]
+    firsts = [layer for layer in made if layer is not None]
+    made = [tiled_linear_layer([part], None, native, rows=True) for part in down]
+    seconds = [layer for layer in made if layer is not None]
+    if len(firsts) < len(gate_up) or len(seconds) < len(down):
         return None
-    group = min(g for g in groups if g is not None)
-    first = TiledShape(2 * size, hidden, BITS, group)
-    second = TiledShape(hidden, size, BITS, group)
     return TiledExperts(
-        torch.stack([tiled_rows(parts, first) for parts in gate_up]),
-        torch.stack([tiled_rows([part], second) for part in down]),
-        first,
-        second,
+        torch.stack([layer.data for layer in firsts]),
+        torch.stack([layer.data for layer in seconds]),
+        firsts[0].shape,
+        seconds[0].shape,
         native,
     )
+
+
+def as_tiles(matrix: Matrix, rows: bool) -> Tiles | None:
+    """The matrix as tiles, None where it is something else."""
+    if isinstance(matrix, Tiles):
+        return matrix
+    if not rows or not isinstance(matrix, Rows) or not matrix.is_int8_by_row:
+        return None
+    group = group_of(matrix.data.shape[1])
+    plain = matrix.order is None and matrix.offset is None
+    if not plain or group is None or matrix.out_size % TILE_ROWS:
+        return None
+    shape = TiledShape(matrix.out_size, matrix.data.shape[1], BITS, group)
+    values = matrix.data.to(torch.int16) + OFFSETS[BITS]
+    scales = matrix.scale.expand(-1, shape.groups)
+    return Tiles(tile(values.to(torch.uint8), scales.contiguous(), shape), shape)
+
+
+def adjacent(parts: Sequence[Tensor]) -> Tensor:
+    """The bytes of all parts: a view where they lie behind each other in one file, else a copy."""
+    if len(parts) == 1:
+        return parts[0]
+    first, storage = parts[0], parts[0].untyped_storage()
+    end = first.data_ptr()
+    for part in parts:
+        if part.data_ptr() != end or part.untyped_storage().data_ptr() != storage.data_ptr():
+            return torch.cat([part.flatten() for part in parts])
+        end += part.nbytes
+    if first.is_meta:
+        return torch.cat([part.flatten() for part in parts])
+    size = sum(part.nbytes for part in parts)
+    return torch.as_strided(first, (size,), (1,), first.storage_offset())
 
 
 def group_of(columns: int) -> int | None:
     """The largest group that `columns` divide into."""
     return next((group for group in sorted(GROUPS, reverse=True) if columns % group == 0), None)
-
-
-def tiled_rows(parts: Sequence[Rows], shape: TiledShape) -> Tensor:
-    """int8 rows with a scale each, above each other, as tiles."""
-    values = torch.cat([part.data for part in parts]).to(torch.int16) + OFFSETS[BITS]
-    scales = torch.cat([part.scale for part in parts]).expand(-1, shape.groups)
-    return tile(values.to(torch.uint8), scales.contiguous(), shape)

@@ -11,8 +11,8 @@ struct QcoderLayer {
   const float *input_norm, *post_norm, *query_norm, *key_norm, *qkv_bias, *out_bias, *router;
   const uint8_t *qkv, *out, *gate_up, *down;
   int64_t experts, size, top_k;  // of a dense MLP: 1 expert, no router
-  int32_t qkv_bits, qkv_group, out_bits, out_group, mlp_bits, mlp_group;
-  int32_t renormalize, unused;
+  int32_t qkv_bits, qkv_group, out_bits, out_group, up_bits, up_group, down_bits, down_group;
+  int64_t renormalize;
 };
 
 struct QcoderModel {
@@ -220,8 +220,9 @@ class Forward {
       std::fill_n(engine_.weights.begin(), tokens_, 1.f);
       std::fill_n(engine_.chosen.begin(), tokens_, 0);
     }
-    const Experts experts{layer.gate_up, layer.down, layer.experts,  m_.hidden,
-                          layer.size,    top_k,      layer.mlp_bits, layer.mlp_group};
+    const Experts experts{layer.gate_up, layer.down,     layer.experts,   m_.hidden,
+                          layer.size,    top_k,          layer.up_bits,   layer.up_group,
+                          layer.down_bits, layer.down_group};
     add_experts(engine_, experts, engine_.normed.data(), engine_.chosen.data(),
                 engine_.weights.data(), tokens_, b_.x);
   }

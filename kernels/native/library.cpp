@@ -37,11 +37,11 @@ QCODER_API int qcoder_linear(void* handle, const uint8_t* data, int64_t rows, in
 // y [tokens, hidden] = weighted sum of SwiGLU experts; see `Experts`.
 QCODER_API int qcoder_experts(void* handle, const uint8_t* gate_up, const uint8_t* down,
                               int64_t experts, int64_t hidden, int64_t size, int bits, int group,
-                              const float* x, const int64_t* chosen, const float* weights,
+                              int down_bits, int down_group, const float* x, const int64_t* chosen, const float* weights,
                               int64_t tokens, int64_t top_k, float* y) try {
   std::memset(y, 0, static_cast<size_t>(tokens * hidden) * sizeof(float));
   add_experts(*static_cast<Engine*>(handle),
-              {gate_up, down, experts, hidden, size, top_k, bits, group}, x, chosen, weights,
+              {gate_up, down, experts, hidden, size, top_k, bits, group, down_bits, down_group}, x, chosen, weights,
               tokens, y);
   return 0;
 } catch (const std::bad_alloc&) {

@@ -120,24 +120,25 @@ struct Experts {
   const uint8_t* gate_up;  // experts of [2 * size, hidden], gate rows first
   const uint8_t* down;     // experts of [hidden, size]
   int64_t count, hidden, size, top_k;
-  int32_t bits, group;
+  int32_t up_bits, up_group, down_bits, down_group;
 };
 
 // y [tokens, hidden] += weighted sum of SwiGLU experts of x; chosen, weights: [tokens, top_k].
 inline void add_experts(Engine& engine, const Experts& e, const float* x, const int64_t* chosen,
                         const float* weights, int64_t tokens, float* y) {
-  const Matrix first{e.gate_up, 2 * e.size, e.hidden, e.bits, e.group};
-  const Matrix second{e.down, e.hidden, e.size, e.bits, e.group};
+  const Matrix first{e.gate_up, 2 * e.size, e.hidden, e.up_bits, e.up_group};
+  const Matrix second{e.down, e.hidden, e.size, e.down_bits, e.down_group};
   const int64_t pairs = tokens * e.top_k, size = e.size, top_k = e.top_k;
   Routing& routing = engine.routing;
   routing.sort(chosen, pairs, e.count);
-  engine.input.reserve(tokens, e.hidden, e.group);
+  engine.input.reserve(tokens, e.hidden, e.up_group);
   engine.pool.run_if(tokens > 8, tokens, [&](int64_t t) {
-    engine.input.round(engine.set, x + t * e.hidden, t, e.hidden, e.group, 1.f);
+    engine.input.round(engine.set, x + t * e.hidden, t, e.hidden, e.up_group, 1.f);
   });
   if (engine.hidden.size() < static_cast<size_t>(pairs * size)) engine.hidden.resize(pairs * size);
-  engine.inner.reserve(pairs, size, e.group);
-  const TileFunction tiles = engine.set.tiles(e.bits, e.group);
+  engine.inner.reserve(pairs, size, e.down_group);
+  const TileFunction up_tiles = engine.set.tiles(e.up_bits, e.up_group);
+  const TileFunction down_tiles = engine.set.tiles(e.down_bits, e.down_group);
   const int64_t first_bytes = first.tile_bytes(), second_bytes = second.tile_bytes();
   const int64_t first_tiles = size / kRows, second_tiles = second.tiles();
   const int64_t active = static_cast<int64_t>(routing.active.size());
@@ -155,8 +156,8 @@ inline void add_experts(Engine& engine, const Experts& e, const float* x, const 
       const int64_t count = std::min<int64_t>(kBlock, end - start);
       int64_t numbers[kBlock];
       for (int64_t i = 0; i < count; ++i) numbers[i] = routing.places[start + i] / top_k;
-      tiles(gate, first.groups(), input, numbers, gate_out, count);
-      tiles(up, first.groups(), input, numbers, up_out, count);
+      up_tiles(gate, first.groups(), input, numbers, gate_out, count);
+      up_tiles(up, first.groups(), input, numbers, up_out, count);
       for (int64_t i = 0; i < count; ++i) {
         float* to = engine.hidden.data() + routing.places[start + i] * size + tile * kRows;
         engine.set.swiglu(gates[i], ups[i], kRows, to);
@@ -166,7 +167,7 @@ inline void add_experts(Engine& engine, const Experts& e, const float* x, const 
 
   // The routing weight goes into the scale: products and sums of the rounded values stay the same.
   engine.pool.run_if(pairs > 16, pairs, [&](int64_t pair) {
-    engine.inner.round(engine.set, engine.hidden.data() + pair * size, pair, size, e.group,
+    engine.inner.round(engine.set, engine.hidden.data() + pair * size, pair, size, e.down_group,
                        weights[pair]);
   });
 
@@ -180,7 +181,7 @@ inline void add_experts(Engine& engine, const Experts& e, const float* x, const 
       const int64_t end = routing.begins[expert + 1];
       for (int64_t start = routing.begins[expert]; start < end; start += kBlock) {
         const int64_t count = std::min<int64_t>(kBlock, end - start);
-        tiles(weights_of, second.groups(), inner, routing.places.data() + start, out, count);
+        down_tiles(weights_of, second.groups(), inner, routing.places.data() + start, out, count);
         for (int64_t i = 0; i < count; ++i) {
           float* to = y + routing.places[start + i] / top_k * e.hidden + tile * kRows;
           for (int r = 0; r < kRows; ++r) to[r] += parts[i][r];

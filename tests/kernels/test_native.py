@@ -76,12 +76,13 @@ def test_experts_equal_the_plain_version(
     gate_up = torch.stack(
         [tiled(torch.randn(2 * size, hidden) / 16, bits, group) for _ in range(experts)]
     )
-    down = torch.stack([tiled(torch.randn(hidden, size) / 11, bits, group) for _ in range(experts)])
+    down = torch.stack([tiled(torch.randn(hidden, size) / 11, 4, 32) for _ in range(experts)])
     x, weights = torch.randn(tokens, hidden), torch.rand(tokens, top_k)
+    first, second = TiledShape(2 * size, hidden, bits, group), TiledShape(hidden, size, 4, 32)
     # The last expert is never chosen.
     chosen = torch.stack([torch.randperm(experts - 1)[:top_k] for _ in range(tokens)])
-    y = native.experts(x, gate_up, down, weights, chosen, size, bits, group)
-    expected = tiled_experts(x, gate_up, down, weights, chosen, size, bits, group)
+    y = native.experts(x, gate_up, down, weights, chosen, first, second)
+    expected = tiled_experts(x, gate_up, down, weights, chosen, first, second)
     # A value at the edge between two steps may round to either.
     assert (y - expected).abs().max() <= 0.02 * expected.abs().max()
     assert (y - expected).abs().mean() <= 5e-4 * expected.abs().mean()

@@ -17,7 +17,8 @@ import torch
 from safetensors.torch import save_file
 from torch import Tensor
 
-from qcoder.kernels.int4_linear import dequantize_int4
+from qcoder.kernels.int4_linear import pack_int4
+from qcoder.kernels.tiled import TiledShape, dequantize, quantize, tile
 from qcoder.model.checkpoint import Checkpoint
 from qcoder.model.errors import CheckpointError
 from qcoder.model.local import LocalEngine
@@ -132,17 +133,26 @@ def by_tensor_fp8(weight: Tensor, group: int) -> tuple[dict[str, Tensor], Tensor
     return {"weight": rows, "weight_scale": scale}, rows.float() * scale
 
 
-def halves(row: list[int]) -> list[int]:
-    return [half for byte in row for half in (byte % 16, byte // 16)]
-
-
 def our_int4(weight: Tensor, group: int) -> tuple[dict[str, Tensor], Tensor]:
-    packed, scale = quantize_int4(weight, group)
+    values, scale = quantize_int4(weight, group)
     meant = [
-        [(half - 8) * steps[c // group] for c, half in enumerate(halves(row))]
-        for row, steps in zip(packed.tolist(), scale.tolist(), strict=True)
+        [(value - 8) * steps[c // group] for c, value in enumerate(row)]
+        for row, steps in zip(values.tolist(), scale.tolist(), strict=True)
     ]
-    return {"weight": packed, "weight_scale": scale}, torch.tensor(meant)
+    return {"weight": tiles(values, scale, 4)}, torch.tensor(meant)
+
+
+def tiles(values: Tensor, scale: Tensor, bits: int) -> Tensor:
+    """The tensor of a file: for each 16 rows and group the bytes that `kernels/tiled.py` names."""
+    rows, columns = values.shape
+    shape = TiledShape(rows, columns, bits, columns // scale.shape[1])
+    return tile(values, scale, shape).view(rows // 16, shape.groups, shape.group_bytes)
+
+
+def our_tiled_int8(weight: Tensor, group: int) -> tuple[dict[str, Tensor], Tensor]:
+    values, scale = quantize(weight, 8, group)
+    meant = (values.float() - 128) * scale.float().repeat_interleave(group, dim=1)
+    return {"weight": tiles(values, scale, 8)}, meant
 
 
 def our_fp8(weight: Tensor, group: int) -> tuple[dict[str, Tensor], Tensor]:
@@ -182,7 +192,8 @@ FORMATS: dict[str, tuple[dict[str, Any], Packer]] = {
     ),
     "qcoder-int4": ({"quant_method": "qcoder-int4"}, our_int4),
     "qcoder-fp8": ({"quant_method": "qcoder-fp8"}, our_fp8),
-    "qcoder-int8": ({"quant_method": "qcoder-int8"}, our_int8),
+    "qcoder-int8": ({"quant_method": "qcoder-int8"}, our_tiled_int8),
+    "qcoder-int8-rows": ({"quant_method": "qcoder-int8"}, our_int8),
 }
 GROUP = 32
 
@@ -294,7 +305,8 @@ def test_headers_alone_say_how_much_memory_is_needed(name: str, plain: Any, tmp_
 def test_parts_of_a_layer_may_be_quantized_differently() -> None:
     generator = torch.Generator().manual_seed(3)
     weight = torch.randn(63, 64, generator=generator)
-    first = Rows(*quantize_int4(weight, 32), 32)
+    values, scale = quantize_int4(weight, 32)
+    first = Rows(pack_int4(values), scale, 32)
     second = Rows(*(lambda r, s: (r, s[:, None]))(*quantize_int8(weight)), 64)
     both = Above((first, Floats(weight), second))
     whole = torch.cat([float_matrix(part, torch.float32) for part in both.parts])
@@ -308,9 +320,9 @@ def test_parts_of_a_layer_may_be_quantized_differently() -> None:
 def test_int4_is_off_by_half_a_step_except_where_it_is_cut(rows: int, group: int) -> None:
     weight = torch.randn(rows, 256, generator=torch.Generator().manual_seed(rows))
     weight[0, :group] = 0
-    packed, scale = quantize_int4(weight, group)
-    assert (packed.shape, scale.shape) == ((rows, 128), (rows, 256 // group))
-    floats = dequantize_int4(packed, scale, None)
+    values, scale = quantize_int4(weight, group)
+    assert (values.shape, scale.shape) == ((rows, 256), (rows, 256 // group))
+    floats = dequantize(values, scale, 4)
     assert bool((floats[0, :group] == 0).all())
     steps = scale.float().abs().repeat_interleave(group, dim=1)
     off = (floats - weight).abs() > 0.5 * steps + 1e-6
@@ -342,7 +354,12 @@ def damaged(plain: Any, name: str, folder: Path, **changes: Any) -> str:
         ("gptq", {"qzeros": torch.zeros(1, 1, dtype=torch.int32)}, "o_proj.qzeros' is [1, 1]"),
         ("fp8-bf16", {"weight_scale_inv": torch.ones(1, 1)}, "o_proj.weight_scale_inv' is [1, 1]"),
         ("compressed", {"weight_scale": None}, "o_proj.weight_scale' is missing"),
-        ("qcoder-int4", {"weight_scale": torch.ones(2, 2, dtype=torch.int32)}, "o_proj.weight_"),
+        (
+            "qcoder-int4",
+            {"weight": torch.ones(2, 2, 288, dtype=torch.uint8)},
+            "is [2, 2, 288], no til",
+        ),
+        ("qcoder-fp8", {"weight_scale": torch.ones(2, 2, dtype=torch.int32)}, "o_proj.weight_"),
     ],
 )
 def test_a_damaged_packed_tensor_is_named(

@@ -2,6 +2,7 @@
 
 import random
 from collections.abc import Callable, Iterator
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -13,11 +14,14 @@ from qcoder.kernels.decoder_reference import decoder_reference
 from qcoder.kernels.native_library import INSTRUCTIONS, Native, library
 from qcoder.model import linear
 from qcoder.model.decoder import Decoder
+from qcoder.model.import_plan import Options
+from qcoder.model.importer import import_model
 from qcoder.model.local import LocalEngine
 from qcoder.model.native_model import NativeModel
 from qcoder.model.paged_cache import PagedSequence
 from qcoder.model.prefix_cache import PrefixCache
 from qcoder.model.quant import quantize_int8
+from qcoder.model.tiled_layers import adjacent
 
 pytestmark = pytest.mark.skipif(
     library() is None, reason="the compiled kernels are not installed (no C++ compiler)"
@@ -229,3 +233,34 @@ def test_more_tokens_than_the_context_are_refused(folder_of: Callable[[str], str
 def test_what_has_no_kernels_stays_with_torch(make_tiny: Callable[..., Any]) -> None:
     tiny = make_tiny(**{**SHAPE, "head_dim": 16, "quantization_config": {}})
     assert isinstance(LocalEngine.load(str(tiny.folder))._model, Decoder)
+
+
+@pytest.mark.parametrize("options", [Options(), Options("int8"), Options(group=128, head="int4")])
+@pytest.mark.parametrize("tied", [False, True])
+def test_an_import_runs_where_it_is_mapped(
+    options: Options,
+    tied: bool,
+    make_tiny: Callable[..., Any],
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    shape = {"hidden_size": 128, "moe_intermediate_size": 64, "head_dim": 32}
+    tiny = make_tiny(seed=4, tie_word_embeddings=tied, **shape)
+    import_model(tiny.folder, tmp_path / "mine", options)
+    model, ids = network(str(tmp_path / "mine")), ids_of(20)
+    files = sum(path.stat().st_size for path in (tmp_path / "mine").glob("*.safetensors"))
+    assert model.weight_bytes < files, "nothing is held twice"
+    monkeypatch.setenv("QCODER_KERNELS", "torch")
+    theirs = LocalEngine.load(str(tmp_path / "mine")).logits(ids)
+    error = (whole(model, ids) - theirs).norm(dim=-1) / theirs.norm(dim=-1)
+    assert error.median() < 0.06
+
+
+def test_parts_behind_each_other_in_a_file_are_not_copied() -> None:
+    whole = torch.arange(64, dtype=torch.uint8)
+    parts = [whole[8:24].view(2, 8), whole[24:32]]
+    joined = adjacent(parts)
+    assert joined.data_ptr() == parts[0].data_ptr()
+    assert joined.tolist() == list(range(8, 32))
+    apart = adjacent([whole[8:24], whole[32:40]])
+    assert apart.tolist() == [*range(8, 24), *range(32, 40)]

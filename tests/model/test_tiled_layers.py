@@ -34,9 +34,9 @@ def test_a_layer_of_several_parts_is_their_product(columns: int) -> None:
     torch.manual_seed(columns)
     kernels = native()
     assert kernels is not None
-    (first, a), (second, b) = int8_rows(40, columns), int8_rows(24, columns)
+    (first, a), (second, b) = int8_rows(48, columns), int8_rows(16, columns)
     bias = torch.randn(64)
-    layer = tiled_linear_layer([first, second], bias, kernels)
+    layer = tiled_linear_layer([first, second], bias, kernels, rows=True)
     assert layer is not None
     x = torch.randn(7, columns)
     expected = FloatLinear(torch.cat([a, b]), bias)(x)
@@ -69,7 +69,7 @@ def test_shapes_without_tiles_stay_with_torch(shape: tuple[int, int]) -> None:
     kernels = native()
     assert kernels is not None
     rows, _ = int8_rows(*shape)
-    assert tiled_linear_layer([rows], None, kernels) is None
+    assert tiled_linear_layer([rows], None, kernels, rows=True) is None
     assert tiled_experts_layer([(rows, rows)], [rows], kernels) is None
 
 
