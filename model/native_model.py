@@ -27,8 +27,10 @@ from qcoder.model.mlp import DenseMlp, SparseMlp
 from qcoder.model.paged_cache import PagedSequence
 from qcoder.model.tiled_layers import TiledExperts, TiledLinear
 
-ALONE_PARAMETERS = 200_000_000
-"""Up to here a decode step runs on the calling thread: waking another takes longer than it saves."""
+ALONE_PARAMETERS = 16_000_000
+"""Of what a token uses: up to here a decode step runs on the calling thread. It takes a fraction of a
+millisecond, and on a busy machine a second thread may be waited for as long as a time slice.
+"""
 
 ALONE_TOKENS = 4
 
@@ -44,7 +46,7 @@ class NativeModel:
             shape.layers, shape.kv_heads, shape.head_dim, shape.max_tokens, torch.float16, None,
             f"pages {shape.rotary}",
         )  # fmt: skip
-        self._small = decoder.config.parameters <= ALONE_PARAMETERS
+        self._small = decoder.config.active_parameters <= ALONE_PARAMETERS
 
     @property
     def weight_bytes(self) -> int:
