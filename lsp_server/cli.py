@@ -26,6 +26,7 @@ COMMANDS = {
     "review": "qcoder.lsp_server.cli_review:review",
     "docstring": "qcoder.lsp_server.cli_docstring:docstring",
     "train": "qcoder.lsp_server.cli_train:train",
+    "daemon": "qcoder.lsp_server.cli_daemon:daemon",
     "stats": "qcoder.lsp_server.cli_stats:stats",
     "demo": "qcoder.lsp_server.demo:demo",
     "bench": "qcoder.lsp_server.cli_bench:bench",
@@ -68,11 +69,14 @@ def build_parser() -> argparse.ArgumentParser:
     review.add_argument("--max-seconds", type=float, default=0.0)
     review.add_argument("--model", help='checkpoint, or "none" for structural rules alone')
 
-    docstring = commands.add_parser("docstring", help="write missing docstrings")
-    docstring.add_argument("file", type=Path)
-    docstring.add_argument("--symbol")
+    docstring = commands.add_parser("docstring", help="write, mend and check docstrings")
+    docstring.add_argument("file", type=Path, nargs="+", help="files, or folders with all below")
+    docstring.add_argument("--symbol", help="one definition, by name or dotted path")
     docstring.add_argument("--style", default="auto")
     docstring.add_argument("--model", help='checkpoint, or "none" for templates alone')
+    docstring.add_argument(
+        "--update", action="store_true", help="also bring docstrings that are there in line"
+    )
     mode = docstring.add_mutually_exclusive_group()
     mode.add_argument("--diff", action="store_true")
     mode.add_argument("--write", action="store_true")
@@ -98,6 +102,14 @@ def build_parser() -> argparse.ArgumentParser:
     doctor = commands.add_parser("doctor", help="check the installation")
     doctor.add_argument("--why", type=Path, metavar="FILE", help="why a file is or is not read")
     _format(doctor)
+
+    daemon = commands.add_parser("daemon", help="run one model for all editors and commands")
+    daemon.add_argument("--socket", type=Path, metavar="PATH", help="where; else the user's own")
+    daemon.add_argument("--idle-minutes", type=float, default=30.0, metavar="N")
+    what = daemon.add_mutually_exclusive_group()
+    what.add_argument("--status", action="store_true", help="what the running one has loaded")
+    what.add_argument("--stop", action="store_true", help="end the running one")
+    _format(daemon)
 
     stats = commands.add_parser("stats", help="how completions serve you; stays on this machine")
     stats.add_argument("--days", type=int, default=30, metavar="N", help="latest days; default 30")

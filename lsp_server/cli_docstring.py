@@ -1,4 +1,4 @@
-"""`qcoder docstring`: writes, shows or checks docstrings from the command line."""
+"""`qcoder docstring`: writes, shows, mends or checks docstrings from the command line."""
 
 from __future__ import annotations
 
@@ -6,57 +6,151 @@ import argparse
 import difflib
 import json
 import sys
-from dataclasses import replace
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from qcoder.context.workspace import find_root
+from qcoder.context.languages import language_of
+from qcoder.context.workspace import find_root, list_files
 from qcoder.lsp_server.cli_engine import load_engine, remote_or_none, workspace_model
 from qcoder.lsp_server.cli_workspace import settings_of
-from qcoder.lsp_server.docstring import applied, docstring_edits
+from qcoder.lsp_server.docstring import applied, docstring_edits, drifts_in
+from qcoder.lsp_server.docstring_convention import COMMENT_STYLES
 from qcoder.lsp_server.headless import InputError, file_table, snapshot_of_file
-from qcoder.lsp_server.snapshot import DocstringEdit, TextEdit
+from qcoder.lsp_server.snapshot import DocstringEdit, Snapshot, TextEdit
+from qcoder.model.engine import Engine
+
+MISSING = "missing-docstring"
+
+
+@dataclass(frozen=True, slots=True)
+class Remark:
+    """Something wrong with documentation; `line` is 1-based."""
+
+    path: str
+    line: int
+    symbol: str
+    rule: str
+    message: str
 
 
 def docstring(args: argparse.Namespace) -> int:
-    """Write, show or check docstrings of a file."""
-    if not args.file.is_file():
-        raise InputError(f"{args.file}: no such file")
-    path = args.file.resolve()
-    root = find_root(path)
-    snapshot = snapshot_of_file(path, root, settings_of(root), None)
-    engine = None
-    if args.model != "none" and not args.check:
-        settings = snapshot.settings
-        engine = remote_or_none(args.model, settings) or load_engine(
-            workspace_model(args.model, snapshot.root, settings)
-        )
+    """Write, show, mend or check the docstrings of files."""
+    files = list(chosen_files(args.file))
+    if args.symbol and len(files) != 1:
+        raise InputError("--symbol needs exactly one file")
+    engine: Engine | None = None
+    edits: list[DocstringEdit] = []
+    remarks: list[Remark] = []
+    for path in files:
+        root = find_root(path)
+        snapshot = snapshot_of_file(path, root, settings_of(root), None)
+        if args.check:
+            missing, found = checked(snapshot, args)
+            edits += missing
+            remarks += found
+            continue
+        if engine is None and args.model != "none":
+            engine = chosen_engine(args, snapshot)
+        edits += written(snapshot, path, engine, args)
+    if args.check:
+        show_remarks(remarks, edits, len(files), args.format)
+        return 1 if remarks else 0
+    if args.symbol and not edits:
+        what = "is in line with its code" if args.update else "has a docstring already"
+        raise InputError(f"{args.file[0]}: {args.symbol!r} is not there or {what}")
+    if not edits:
+        print("nothing public is without a docstring", file=sys.stderr)
+    if args.format == "json":
+        stats = {"symbols": len(edits), "files": len(files), "written": bool(args.write and edits)}
+        print(json.dumps({"edits": [edit_row(e) for e in edits], "drift": [], "stats": stats}))
+    return 0
+
+
+def chosen_files(paths: list[Path]) -> Iterator[Path]:
+    """The files that were named, and those below named folders that can have docstrings."""
+    for given in paths:
+        path = given.resolve()
+        if path.is_file():
+            yield path
+        elif path.is_dir():
+            root = find_root(path)
+            for relative in sorted(list_files(root, settings_of(root).privacy.exclude).paths):
+                documents = language_of(relative) in ("python", *COMMENT_STYLES)
+                if documents and (root / relative).is_relative_to(path):
+                    yield root / relative
+        else:
+            raise InputError(f"{given}: no such file or folder")
+
+
+def chosen_engine(args: argparse.Namespace, snapshot: Snapshot) -> Engine:
+    """The engine of the command line or of the settings."""
+    settings = snapshot.settings
+    return remote_or_none(args.model, settings) or load_engine(
+        workspace_model(args.model, snapshot.root, settings)
+    )
+
+
+def written(
+    snapshot: Snapshot, path: Path, engine: Engine | None, args: argparse.Namespace
+) -> list[DocstringEdit]:
+    """The edits of one file, shown as a diff or written to it."""
+    if engine is not None:
         table = file_table(snapshot.document.text, engine.tokenizer)
         snapshot = replace(snapshot, copy_tables=(table,))
     try:
-        edits = docstring_edits(snapshot, engine, symbol=args.symbol, style=args.style)
+        edits = docstring_edits(
+            snapshot, engine, symbol=args.symbol, style=args.style, update=args.update
+        )
     except ValueError as error:
-        raise InputError(f"{args.file}: {error}") from None
-    if args.symbol and not edits:
-        raise InputError(f"{args.file}: {args.symbol!r} is not there or has a docstring already")
-    if not edits:
-        print(f"{args.file}: nothing public is without a docstring", file=sys.stderr)
-    text = snapshot.document.text
+        raise InputError(f"{path}: {error}") from None
     if args.write and edits:
         write_edits(path, [e.edit for e in edits])
-    if args.format == "json":
-        stats = {"symbols": len(edits), "written": bool(args.write and edits)}
-        print(json.dumps({"edits": [edit_row(e) for e in edits], "stats": stats}))
-    elif args.check:
-        for e in edits:
-            print(f"{e.path}:{e.line + 1}: `{e.symbol}` has no docstring")
-    elif not args.write:
-        new = applied(text, [e.edit for e in edits])
-        name = snapshot.path
+    elif args.format == "text" and not args.write:
+        old, name = snapshot.document.text, snapshot.path
+        new = applied(old, [e.edit for e in edits])
         print("".join(difflib.unified_diff(
-            text.splitlines(True), new.splitlines(True), f"a/{name}", f"b/{name}"
+            old.splitlines(True), new.splitlines(True), f"a/{name}", f"b/{name}"
         )), end="")  # fmt: skip
-    return 1 if args.check and edits else 0
+    return edits
+
+
+def checked(
+    snapshot: Snapshot, args: argparse.Namespace
+) -> tuple[list[DocstringEdit], list[Remark]]:
+    """Docstrings that are missing, and all remarks: on those, and where one and its code disagree."""
+    path = snapshot.path
+    try:
+        missing = docstring_edits(snapshot, None, symbol=args.symbol, style=args.style)
+    except ValueError as error:
+        raise InputError(f"{path}: {error}") from None
+    found = [
+        Remark(path, e.line + 1, e.symbol, MISSING, f"`{e.symbol}` has no docstring")
+        for e in missing
+    ]
+    for shape, drift in drifts_in(snapshot, symbol=args.symbol):
+        row = shape.existing.line + max(0, drift.row) if shape.existing else shape.line
+        message = f"`{shape.symbol}`: {drift.message}"
+        found.append(Remark(path, row + 1, shape.symbol, drift.rule, message))
+    return missing, sorted(found, key=lambda r: (r.line, r.rule, r.message))
+
+
+def show_remarks(
+    remarks: list[Remark], missing: list[DocstringEdit], files: int, form: str
+) -> None:
+    """Remarks, one a line or as JSON: the missing docstrings as `edits`, the rest as `drift`."""
+    if form == "text":
+        for r in remarks:
+            print(f"{r.path}:{r.line}: {r.rule}: {r.message}")
+        return
+    drift = [
+        {"path": r.path, "symbol": r.symbol, "line": r.line, "rule": r.rule, "message": r.message}
+        for r in remarks
+        if r.rule != MISSING
+    ]
+    stats = {"symbols": len(missing), "drift": len(drift), "files": files, "written": False}
+    print(json.dumps({"edits": [edit_row(e) for e in missing], "drift": drift, "stats": stats}))
 
 
 def edit_row(edit: DocstringEdit) -> dict[str, Any]:
@@ -72,7 +166,7 @@ def edit_row(edit: DocstringEdit) -> dict[str, Any]:
 
 
 def write_edits(path: Path, edits: list[TextEdit]) -> None:
-    """Insert the edits into a file; all other bytes and the mode stay. Raises `InputError`."""
+    """Put the edits into a file; all other bytes and the mode stay. Raises `InputError`."""
     try:
         text = path.read_bytes().decode("utf-8")
         if "\r\n" in text:

@@ -10,7 +10,7 @@ adds a syntax error.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from pathlib import Path, PurePosixPath
 
@@ -41,11 +41,13 @@ def docstring_edits(
     style: str = "auto",
     cancel: CancelToken | None = None,
     update: bool = False,
+    progress: Callable[[int, int], None] = lambda done, total: None,
 ) -> list[DocstringEdit]:
     """Edits for a symbol, for the definition around a 0-based line, or for all public ones.
 
     `engine` None writes the plain sentences. With `update`, docstrings that are there are brought in
     line with the code; one that was asked for by name or line also gets the sections it has not.
+    `progress` is told how many definitions are done of how many.
     Positions of all edits belong to the snapshot's text. Raises ValueError for a style that the
     language does not have.
     """
@@ -54,10 +56,12 @@ def docstring_edits(
     document, cancel = snapshot.document, cancel or CancelToken()
     shapes = shapes_of(document, snapshot.path)
     convention = chosen_convention(snapshot, shapes, style)
-    edits = []
-    for shape in wanted(shapes, symbol, line):
+    edits: list[DocstringEdit] = []
+    chosen = wanted(shapes, symbol, line)
+    for done, shape in enumerate(chosen):
         if cancel.cancelled:
             break
+        progress(done, len(chosen))
         if shape.documented:
             whole = symbol is not None or line is not None
             found = updated(snapshot, shape, convention, whole) if update else None
@@ -67,7 +71,14 @@ def docstring_edits(
         if engine is not None:
             prose, slots = written(snapshot, shape, prose, convention, engine, cancel)
         edits.append(inserted(snapshot, shape, prose, convention, slots))
-    return sound(document, edits)
+    return sound(document, one_a_place(edits))
+
+
+def one_a_place(edits: list[DocstringEdit]) -> list[DocstringEdit]:
+    """The edits without those that begin where an earlier one does: `f = ..., g = ...` on a line."""
+    return list({(e.edit.start_line, e.edit.start_column): e for e in reversed(edits)}.values())[
+        ::-1
+    ]
 
 
 def is_refused(snapshot: Snapshot) -> bool:

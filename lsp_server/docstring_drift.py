@@ -57,11 +57,11 @@ def drift_of(shape: Shape, language: str) -> list[Drift]:
 def parameter_drift(shape: Shape, written: Written) -> Iterator[Drift]:
     """Parameters that are missing, unknown, renamed, or have another default or type."""
     documented = [e for e in written.of("parameter") if plain_name(e.name)]
-    if not documented:
+    if not documented or shape.kind == "property":
         return
     known = {p.name: p for p in (*shape.parameters, *shape.attributes)}
     missing = [p for p in shape.parameters if not p.stars and not is_documented(p, written)]
-    missing = [] if "parameter" in written.loose else [p for p in missing if p.name[0] != "_"]
+    missing = [p for p in missing if p.name[0] != "_"] if is_full_list(shape, written) else []
     unknown = [e for e in documented if e.name not in known]
     if any(p.stars for p in shape.parameters) or not names_are_complete(shape):
         unknown = []
@@ -73,14 +73,24 @@ def parameter_drift(shape: Shape, written: Written) -> Iterator[Drift]:
         if all(entry is not old for old, _ in renamed):
             text = f"`{entry.name}` is documented, but is no parameter"
             yield Drift("unknown-parameter", text, entry.row, entry)
-    if not (shape.kind == "class" and not shape.parameters):
-        for parameter in missing:
-            if all(parameter is not new for _, new in renamed):
-                text = f"parameter `{parameter.name}` is not documented"
-                yield Drift("missing-parameter", text, documented[0].row, None, parameter)
+    for parameter in missing:
+        if all(parameter is not new for _, new in renamed):
+            text = f"parameter `{parameter.name}` is not documented"
+            yield Drift("missing-parameter", text, documented[0].row, None, parameter)
     for entry in documented:
         if entry.name in known:
             yield from entry_drift(entry, known[entry.name])
+
+
+def is_full_list(shape: Shape, written: Written) -> bool:
+    """Whether a list of parameters means to be complete: half of them are there, no prose between.
+
+    A derived class may leave those of its base to the base.
+    """
+    if "parameter" in written.loose or (shape.kind == "class" and shape.bases):
+        return False
+    named = [p for p in shape.parameters if not p.stars]
+    return 2 * sum(is_documented(p, written) for p in named) >= len(named)
 
 
 def plain_name(name: str) -> bool:
@@ -94,8 +104,8 @@ def is_documented(parameter: Parameter, written: Written) -> bool:
 
 
 def names_are_complete(shape: Shape) -> bool:
-    """Whether the code shows all names; a class without a constructor of its own does not."""
-    return shape.kind != "class" or bool(shape.parameters)
+    """Whether the code shows all names; not behind a decorator, nor without an own constructor."""
+    return not shape.decorated and (shape.kind != "class" or bool(shape.parameters))
 
 
 def renames(

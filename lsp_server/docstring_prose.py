@@ -15,7 +15,6 @@ from qcoder.lsp_server.docstring_words import (
     QUESTIONS,
     article,
     indefinite,
-    is_plural,
     is_verb,
     plural,
     sentence,
@@ -102,6 +101,7 @@ VAGUE = frozenset(
     {"result", "results", "res", "ret", "rv", "out", "output", "value", "val", "r", "x"}
 )
 NULLS = frozenset({"None", "null", "undefined", "nullptr", "NULL"})
+TELLING = (["timeout"], ["overflow"], ["abort"], ["exit"], ["disconnect"], ["cancelled"], ["io"])
 MAX_NAMED = 3
 
 
@@ -132,7 +132,7 @@ def summary_of(shape: Shape) -> str:
         return f"Whether it {' '.join(words)}." if first in QUESTIONS else sentence(["the", *words])
     if shape.name in ("__init__", "__new__"):
         owner = words_of(shape.symbol.split(".")[-2]) if "." in shape.symbol else ["object"]
-        return sentence(["initialize", "the", *owner])
+        return sentence(["initialize" if shape.name == "__init__" else "create", "the", *owner])
     return function_summary(shape, first, rest)
 
 
@@ -267,5 +267,8 @@ def raises_text(raised: Raised) -> str:
         return f'With the message "{raised.message.rstrip(".")}".'
     name = re.split(r"[.:\\]", raised.name)[-1]
     words = [w.lower() for w in words_of(re.sub(r"(Error|Exception|Warning)$", "", name))]
-    on = f"On {' '.join(words)}." if words and not is_plural(words[-1]) else "On failure."
-    return EXCEPTIONS.get(name, on)
+    if name in EXCEPTIONS:
+        return EXCEPTIONS[name]
+    if words[:1] and words[0] in ("not", "no", "too", "already"):
+        return sentence(["if", *words])
+    return sentence(["on", *words]) if len(words) > 1 or words in TELLING else "On failure."

@@ -39,7 +39,16 @@ PROPERTIES = frozenset({"property", "cached_property", "functools.cached_propert
 NOT_DOCUMENTED = frozenset({"overload", "setter", "deleter", "getter", "override", "register"})
 """Last names of decorators whose functions have their docstring elsewhere."""
 
+TRANSPARENT = PROPERTIES | {
+    "staticmethod", "classmethod", "abstractmethod", "override", "overload", "final", "cache",
+    "lru_cache", "cached_property", "contextmanager", "asynccontextmanager", "wraps", "coroutine",
+}  # fmt: skip
+"""Last names of decorators that leave the parameters as they are."""
+
 ENUMS = frozenset({"Enum", "IntEnum", "StrEnum", "Flag", "IntFlag"})
+CALLED_BY_NAME = frozenset({"__call__", "__new__"})
+"""Special methods whose arguments callers choose: as public as any other."""
+
 MODULE = "<module>"
 """The symbol of a file as a whole."""
 
@@ -107,7 +116,8 @@ class _Reader:
         around = [name_of(p) for p in parents(node) if p.type in DEFINITIONS]
         nested = enclosing(node, frozenset({"function_definition"})) is not None
         elsewhere = any(mark.split(".")[-1] in NOT_DOCUMENTED for mark in marks)
-        hidden = name.startswith("_") and not (name == "__init__" and self.own_constructors)
+        constructor = name == "__init__" and self.own_constructors
+        hidden = name.startswith("_") and not (constructor or name in CALLED_BY_NAME)
         private = hidden or any(part.startswith("_") for part in around)
         string = docstring_node(node)
         shape = Shape(
@@ -165,6 +175,7 @@ class _Reader:
             reached=tuple(sorted(reachable(node, self.functions))) if documents_raises else (),
             implicit_raises=documents_raises and may_raise_by_itself(node),
             stub=is_stub(node) or any(m.split(".")[-1].startswith("abstract") for m in marks),
+            decorated=any(m.split(".")[-1] not in TRANSPARENT for m in marks),
         )
 
     def place(self, node: Node) -> Place | None:
@@ -270,11 +281,19 @@ def module_contents(statements: Sequence[Node]) -> Iterator[str]:
     yield from names[:MAX_CONTENTS]
 
 
+def is_text(statement: Node) -> bool:
+    """Whether a statement is nothing but a string, as documentation of the attribute before it."""
+    return statement.type == "expression_statement" and [
+        child.type for child in statement.named_children
+    ] == ["string"]
+
+
 def attributes_of(node: Node) -> Iterator[Parameter]:
-    """Public names that a class body sets, each once; not what only renames a method."""
+    """Public names that a class body sets, each once; not those with a text of their own below."""
     seen = set()
-    for statement in named(node.child_by_field_name("body")):
-        if statement.type != "expression_statement":
+    body = named(node.child_by_field_name("body"))
+    for statement, behind in zip(body, [*body[1:], None], strict=True):
+        if statement.type != "expression_statement" or (behind is not None and is_text(behind)):
             continue
         for assignment in (n for n in walk(statement) if n.type == "assignment"):
             target = assignment.child_by_field_name("left")

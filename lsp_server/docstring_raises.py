@@ -9,9 +9,9 @@ from __future__ import annotations
 
 import builtins
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 
-from qcoder.lsp_server.docstring_shape import Raised, flat
+from qcoder.lsp_server.docstring_shape import Raised, flat, one_each
 from qcoder.lsp_server.python_tree import (
     Node,
     dotted,
@@ -41,35 +41,35 @@ IMPLICIT = frozenset(
 )  # fmt: skip
 """Nodes that may raise an exception of the language itself."""
 
+ANYTHING = frozenset({"Exception", "BaseException"})
 HARMLESS = frozenset(
     {"isinstance", "len", "super", "id", "type", "callable", "repr", "str", "bool"}
 )
 
 
-def raised(function: Node) -> Iterator[Raised]:
+def raised(function: Node) -> list[Raised]:
     """Exceptions that the body itself raises and does not catch, each once, in order."""
-    seen: set[str] = set()
-    for node in own_nodes(function):
-        if node.type != "raise_statement":
-            continue
-        for found in raised_by(node, function):
-            if found.name not in seen and not is_caught(node, found.name, function):
-                seen.add(found.name)
-                yield found
+    return one_each(
+        found
+        for node in own_nodes(function)
+        if node.type == "raise_statement"
+        for found in raised_by(node, function)
+        if not is_caught(node, found.name, function)
+    )
 
 
 def raised_by(node: Node, function: Node) -> list[Raised]:
     """What one raise statement raises; nothing when that is a value from elsewhere."""
     value = node.named_children[0] if node.named_children else None
     if value is None:
-        return [Raised(name, again=True) for name in handled(enclosing_handler(node, function))]
+        return handed_on(enclosing_handler(node, function))
     called = value.child_by_field_name("function") if value.type == "call" else value
     name = dotted(called)
-    if name.split(".")[-1].lstrip("_")[:1].isupper():
+    if is_class_name(name):
         return [Raised(name, condition_of(node), message_of(value))]
     handler = enclosing_handler(node, function)
     if value.type == "identifier" and handler is not None and name == alias_of(handler):
-        return [Raised(name, again=True) for name in handled(handler)]
+        return handed_on(handler)
     return [Raised(name, condition_of(node)) for name in assigned_exceptions(name, function)]
 
 
@@ -108,7 +108,20 @@ def handled(handler: Node | None) -> list[str]:
         return []
     parts = value.named_children if value.type == "tuple" else [value]
     names = [dotted(part) for part in parts]
-    return [name for name in names if name.split(".")[-1][:1].isupper()]
+    return [name for name in names if is_class_name(name)]
+
+
+def is_class_name(name: str) -> bool:
+    """Whether a name is an exception's: capitalized, or an old lower-case one of a module."""
+    last = name.split(".")[-1].lstrip("_")
+    return last[:1].isupper() or (
+        "." in name and last in ("error", "timeout", "herror", "gaierror")
+    )
+
+
+def handed_on(handler: Node | None) -> list[Raised]:
+    """What a handler raises again; that anything at all may come through is no news."""
+    return [Raised(name, again=True) for name in handled(handler) if name not in ANYTHING]
 
 
 def alias_of(handler: Node) -> str:
@@ -140,7 +153,7 @@ def is_caught(node: Node, name: str, function: Node) -> bool:
 def covers(base: str, name: str) -> bool:
     """Whether a handler or a documented entry for `base` stands for `name` too, as far as known."""
     base, name = base.split(".")[-1], name.split(".")[-1]
-    if base == name or base in ("Exception", "BaseException"):
+    if base == name or base in ANYTHING:
         return True
     known_base, known = (getattr(builtins, n, None) for n in (base, name))
     return (
@@ -154,16 +167,30 @@ def is_builtin(name: str) -> bool:
 
 
 def condition_of(node: Node) -> str:
-    """Condition of the `if` whose branch the raise is the way out of; "" when it has none."""
-    block = node.parent
-    branch = block.parent if block is not None else None
-    if branch is None or branch.type not in ("if_statement", "elif_clause"):
-        return ""
-    if branch.child_by_field_name("consequence") != block:
-        return ""
-    text = flat(text_of(branch.child_by_field_name("condition")))
-    plain = "`" not in text and '"""' not in text and "\\" not in text
-    return text if len(text) <= MAX_CONDITION and plain else ""
+    """Conditions of the `if`s in whose branch a raise stands, the outermost first.
+
+    "" when there is none, or when they are not all that decides: an `else`, a loop, a handler.
+    """
+    conditions: list[str] = []
+    child = node
+    for parent in parents(node):
+        if parent.type == "function_definition":
+            break
+        if parent.type in ("if_statement", "elif_clause"):
+            if parent.child_by_field_name("consequence") == child:
+                conditions.append(flat(text_of(parent.child_by_field_name("condition"))))
+            elif parent.type != "if_statement" or child.type != "elif_clause":
+                return ""
+        elif parent.type not in ("block", "if_statement"):
+            # Inside a loop or a `with` the innermost condition still says when.
+            break
+        child = parent
+    texts = list(reversed(conditions))
+    plain = not any(mark in text for text in texts for mark in ("`", '"""', "\\"))
+    joined = "` and `".join(texts)
+    if len(joined) > MAX_CONDITION and texts:
+        joined = texts[-1]
+    return joined if len(joined) <= MAX_CONDITION and plain else ""
 
 
 def message_of(value: Node) -> str:

@@ -191,8 +191,9 @@ def section_end(rows: Sequence[Row], at: int) -> int:
 
 def google_entries(rows: Sequence[Row], kind: Kind, start: int, end: int) -> Iterator[Entry]:
     """Entries of a section; one without a name for text that is no entry."""
-    starts = [r for r in range(start, end) if rows[r].bare and rows[r].indent == rows[start].indent]
-    for at, stop in zip(starts, [*starts[1:], end], strict=True):
+    filled = [r for r in range(start, end) if rows[r].bare]
+    starts = [r for r in filled if rows[r].indent == rows[filled[0]].indent]
+    for at, stop in spans(starts, end):
         found = GOOGLE_ENTRY.match(rows[at].bare)
         body = joined(rows, at + 1, stop)
         if found is None and kind == "raises" and re.fullmatch(r"[\w.]+", rows[at].bare):
@@ -237,27 +238,32 @@ def numpy(rows: Sequence[Row]) -> Written:
                 broken.append((at + 1, f"the line under `{title}` is not as long as it"))
     entries: list[Entry] = []
     sections: list[tuple[Kind, int, int]] = []
-    for at, stop in zip(headers, [*headers[1:], len(rows)], strict=True):
+    loose: set[Kind] = set()
+    for at, stop in spans(headers, len(rows)):
         kind = SECTIONS.get(rows[at].bare.lower())
         if kind is None:
             continue
         end = trimmed(rows, at, stop)
         sections.append((kind, at, end))
-        entries += numpy_entries(rows, kind, at, end)
-    return Written("numpy", tuple(entries), tuple(sections), frozenset(), tuple(broken))
+        listed = list(numpy_entries(rows, kind, at, end))
+        entries += [e for e in listed if e.name or kind in ("returns", "yields")]
+        loose |= {kind} if any(not e.name for e in listed) else set()
+    return Written("numpy", tuple(entries), tuple(sections), frozenset(loose), tuple(broken))
 
 
 def numpy_entries(rows: Sequence[Row], kind: Kind, header: int, end: int) -> Iterator[Entry]:
-    """Entries of the section below a header."""
+    """Entries of the section below a header; one without a name for text that is no entry."""
     level = rows[header].indent
     starts = [r for r in range(header + 2, end) if rows[r].bare and rows[r].indent <= level]
-    for at, stop in zip(starts, [*starts[1:], end], strict=True):
+    for at, stop in spans(starts, end):
         body = joined(rows, at + 1, stop)
         if kind in ("returns", "yields"):
             yield Entry(kind, "", rows[at].bare.rpartition(" : ")[2], body, at, stop)
             return
         found = NUMPY_ENTRY.match(rows[at].bare)
-        if found is not None:
+        if found is None:
+            yield Entry(kind, "", "", body, at, stop)
+        else:
             entry = Entry(
                 kind, found.group(1), found.group(2) or "", body, at, trimmed(rows, at, stop)
             )
@@ -302,7 +308,7 @@ def field_end(rows: Sequence[Row], at: int) -> int:
 def tag_entries(rows: Sequence[Row]) -> Iterator[Entry]:
     """Entries of JSDoc, Javadoc, phpDocumentor and Doxygen."""
     starts = [r for r, row in enumerate(rows) if re.match(r"[@\\][a-z]", row.bare)]
-    for at, stop in zip(starts, [*starts[1:], len(rows)], strict=True):
+    for at, stop in spans(starts, len(rows)):
         found = TAG.match(rows[at].bare)
         kind = TAGS.get(found.group(1).lower()) if found else None
         if found is None or kind is None:
@@ -362,6 +368,11 @@ def split_names(row: Row, entry: Entry) -> Iterator[Entry]:
         found = re.search(rf"(?<![\w.]){re.escape(name)}(?![\w.])", row.text)
         column = row.offset + found.start() if found else -1
         yield replace(entry, name=name, column=column)
+
+
+def spans(starts: Sequence[int], end: int) -> Iterator[tuple[int, int]]:
+    """Each start with where the next one begins, the last with `end`."""
+    return zip(starts, [*starts[1:], end][: len(starts)], strict=True)
 
 
 def joined(rows: Sequence[Row], start: int, end: int) -> str:

@@ -8,6 +8,7 @@ docstring goes and the docstring that is there. The readers (`docstring_python.p
 from __future__ import annotations
 
 import re
+from collections.abc import Iterable
 from dataclasses import dataclass
 
 MAX_DEFAULT = 30
@@ -32,8 +33,8 @@ class Parameter:
 class Raised:
     """An exception that leaves a body.
 
-    `condition` is the source text under which it is raised, `message` the text it is raised with,
-    "" when there is none; `again` says that it is only handed on from a handler.
+    `condition` is the source text under which it is raised (several joined by "` and `" or "` or `",
+    to stand between backticks), `message` the text it is raised with, "" when there is none; `again` says that it is only handed on from a handler.
     """
 
     name: str
@@ -73,7 +74,8 @@ class Shape:
     `existing`: what stands there is no plain text that could be changed. `all_raises` says that
     nothing but `reached`, its own exceptions and those of callees in the file, can leave the body,
     besides what operators raise (`implicit_raises`); it is only looked into where a docstring
-    lists exceptions. `stub` says that there is no body to read from. `contents` are the names that
+    lists exceptions. `stub` says that there is no body to read from, `decorated` that a decorator may take
+    other parameters than the function. `contents` are the names that
     a module defines.
     """
 
@@ -98,11 +100,39 @@ class Shape:
     reached: tuple[str, ...] = ()
     implicit_raises: bool = False
     stub: bool = False
+    decorated: bool = False
     documented: bool = False
     existing: Existing | None = None
     public: bool = True
     bases: tuple[str, ...] = ()
     contents: tuple[str, ...] = ()
+
+
+MAX_CONDITIONS = 2
+"""Conditions of one exception that are spelled out; more of them read worse than none."""
+
+
+def one_each(found: Iterable[Raised]) -> list[Raised]:
+    """Each exception once, in order; what holds for one of its raise statements only is left out."""
+    by_name: dict[str, list[Raised]] = {}
+    for raised in found:
+        by_name.setdefault(raised.name, []).append(raised)
+    return [together(group) for group in by_name.values()]
+
+
+def together(group: list[Raised]) -> Raised:
+    """Several raise statements of one exception."""
+    first = group[0]
+    if len(group) == 1:
+        return first
+    conditions = list(dict.fromkeys(r.condition for r in group))
+    told = all(conditions) and len(conditions) <= MAX_CONDITIONS
+    return Raised(
+        first.name,
+        condition="` or `".join(conditions) if told else "",
+        message=first.message if len({r.message for r in group}) == 1 else "",
+        again=all(r.again for r in group),
+    )
 
 
 def flat(text: str) -> str:

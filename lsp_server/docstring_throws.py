@@ -9,7 +9,7 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator
 
-from qcoder.lsp_server.docstring_shape import Raised, flat
+from qcoder.lsp_server.docstring_shape import Raised, flat, one_each
 from qcoder.lsp_server.python_tree import Node, parents, text_of, walk
 
 MAX_CONDITION = 60
@@ -48,16 +48,16 @@ def returned(function: Node) -> Iterator[str]:
             yield ""
 
 
-def thrown(function: Node) -> Iterator[Raised]:
+def thrown(function: Node) -> list[Raised]:
     """Exceptions that a body makes and throws, and that nothing in it catches."""
-    seen: set[str] = set()
+    found = []
     for node in own(function):
         if node.type not in ("throw_statement", "throw_expression") or not named(node):
             continue
         name = made_class(named(node)[0])
-        if name and name not in seen and not is_caught(node, name, function):
-            seen.add(name)
-            yield Raised(name, condition_of(node), message_of(named(node)[0]))
+        if name and not is_caught(node, name, function):
+            found.append(Raised(name, condition_of(node), message_of(named(node)[0])))
+    return one_each(found)
 
 
 def made_class(value: Node) -> str:

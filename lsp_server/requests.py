@@ -14,11 +14,15 @@ from typing import Any
 
 from lsprotocol import types
 
-from qcoder.context.parse import outline
 from qcoder.lsp_server import convert, diagnostics, jobs, protocol
 from qcoder.lsp_server.completion_cache import place_at
 from qcoder.lsp_server.diagnostics import register_diagnostics
-from qcoder.lsp_server.docstring import docstring_edits
+from qcoder.lsp_server.docstring_actions import (
+    DOCSTRING_TITLE,
+    KINDS,
+    docstring_actions,
+    docstring_edit,
+)
 from qcoder.lsp_server.documents import open_document
 from qcoder.lsp_server.lifecycle import (
     asked,
@@ -27,15 +31,13 @@ from qcoder.lsp_server.lifecycle import (
     register_lifecycle,
 )
 from qcoder.lsp_server.server import QcoderServer
-from qcoder.lsp_server.snapshot import DocstringEdit, Snapshot, Suggestion
+from qcoder.lsp_server.snapshot import Suggestion
 from qcoder.lsp_server.usage import DAYS, summed
 from qcoder.lsp_server.usage_store import read as read_usage
 from qcoder.lsp_server.usage_store import usage_path
 from qcoder.model.request import CancelToken, Priority
 
 logger = logging.getLogger(__name__)
-
-DOCSTRING_TITLE = "Generate docstring"
 
 
 def make_server(config: str | None = None) -> QcoderServer:
@@ -83,13 +85,11 @@ def register_completion(server: QcoderServer) -> None:
 
 
 def register_actions(server: QcoderServer) -> None:
-    """The docstring code action."""
+    """The docstring code actions."""
 
     @server.feature(
         types.TEXT_DOCUMENT_CODE_ACTION,
-        types.CodeActionOptions(
-            code_action_kinds=[types.CodeActionKind.RefactorRewrite], resolve_provider=True
-        ),
+        types.CodeActionOptions(code_action_kinds=list(KINDS), resolve_provider=True),
     )
     async def code_action(
         ls: QcoderServer, params: types.CodeActionParams
@@ -97,14 +97,13 @@ def register_actions(server: QcoderServer) -> None:
         snapshot = ls.snapshot(params.text_document.uri)
         if snapshot is None:
             return None
-        line = params.range.start.line
+        line, only = params.range.start.line, params.context.only
 
-        def work(_: CancelToken) -> types.CodeAction | None:
-            return docstring_action(snapshot, line)
+        def work(_: CancelToken) -> list[types.CodeAction]:
+            return docstring_actions(snapshot, line, only)
 
         key = ("actions", snapshot.document.uri)
-        action = await jobs.attempt(ls.session.rules_thread, key, Priority.EDIT, work)
-        return [action] if action is not None else None
+        return await jobs.attempt(ls.session.rules_thread, key, Priority.EDIT, work) or None
 
     @server.feature(types.CODE_ACTION_RESOLVE)
     async def resolve(ls: QcoderServer, action: types.CodeAction) -> types.CodeAction:
@@ -112,8 +111,8 @@ def register_actions(server: QcoderServer) -> None:
         # Neovim also resolves actions that carry no data.
         if isinstance(data, dict):
             uri, line = data.get("uri"), data.get("line")
-            if isinstance(uri, str) and isinstance(line, int):
-                action.edit = await docstring_edit(ls, uri, line)
+            if isinstance(uri, str) and "line" in data and isinstance(line, int | None):
+                action.edit = await docstring_edit(ls, uri, line, data.get("update") is True)
         return action
 
 
@@ -122,7 +121,7 @@ def register_commands(server: QcoderServer) -> None:
 
     @server.command(protocol.COMMAND_DOCSTRING)
     async def generate_docstring(ls: QcoderServer, uri: str, line: int) -> bool:
-        edit = await docstring_edit(ls, uri, line)
+        edit = await docstring_edit(ls, uri, line, update=True)
         if edit is None:
             return False
         wanted = types.ApplyWorkspaceEditParams(edit, DOCSTRING_TITLE)
@@ -198,40 +197,3 @@ async def suggest(
     if shown and place is not None:
         ls.acceptance.shown(uri, place, shown)
     return Answer(shown, document.lines)
-
-
-def docstring_action(snapshot: Snapshot, line: int) -> types.CodeAction | None:
-    """The action for the definition whose head is at a 0-based line and has no docstring."""
-    document = snapshot.document
-    for definition in outline(document.text, document.language):
-        bare = definition.docstring is None and definition.body_span is not None
-        if bare and definition.span.start_line <= line <= definition.line:
-            return types.CodeAction(
-                f"{DOCSTRING_TITLE} for {definition.name}",
-                kind=types.CodeActionKind.RefactorRewrite,
-                data={"uri": document.uri, "line": definition.line},
-            )
-    return None
-
-
-async def docstring_edit(ls: QcoderServer, uri: str, line: int) -> types.WorkspaceEdit | None:
-    """The edit that gives the symbol at a 0-based line its docstring."""
-    snapshot, engine = ls.snapshot(uri), ls.session.engine
-    if snapshot is None:
-        return None
-
-    def work(token: CancelToken) -> list[DocstringEdit]:
-        return docstring_edits(snapshot, engine, line=line, cancel=token)
-
-    end = ls.session.begin("docstring", "writing a docstring")
-    try:
-        found = await jobs.attempt(
-            ls.session.engine_thread, ("docstring", uri), Priority.EDIT, work
-        )
-    finally:
-        end()
-    document = ls.snapshot(uri)
-    if not found or document is None or document.document.version != snapshot.document.version:
-        return None
-    codec, rows = ls.workspace.position_codec, ls.rows(uri) or []
-    return types.WorkspaceEdit(changes={uri: [convert.to_edit(codec, rows, found[0].edit)]})
