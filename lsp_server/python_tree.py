@@ -6,9 +6,11 @@ nesting depth of a user's file is no limit.
 
 from __future__ import annotations
 
+from bisect import bisect_left
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cache, cached_property
+from pathlib import Path
 
 import tree_sitter
 
@@ -20,41 +22,56 @@ Node = tree_sitter.Node
 FUNCTIONS = frozenset({"function_definition", "lambda"})
 SCOPES = frozenset({"function_definition", "lambda", "class_definition"})
 
+MAX_UNGUARDED = 150_000
+MAX_BRACKETS = 15_000
+
 
 LISTED = (
-    "assignment", "break_statement", "call", "class_definition", "continue_statement",
-    "for_statement", "function_definition", "import_from_statement", "import_statement",
-    "return_statement", "with_statement",
+    "assignment", "augmented_assignment", "break_statement", "call", "class_definition",
+    "comparison_operator", "continue_statement", "delete_statement", "for_statement",
+    "function_definition", "if_statement", "import_from_statement", "import_statement",
+    "raise_statement", "return_statement", "try_statement", "while_statement", "with_statement",
 )  # fmt: skip
 """Node types that `PythonFile.nodes` has."""
 
 
 @cache
-def node_query() -> tree_sitter.Query | None:
-    """Captures every node of a listed type under the name of its type."""
+def node_query(kinds: tuple[str, ...]) -> tree_sitter.Query | None:
+    """Captures every node of the given types under the name of its type."""
     language = grammar("python")
     if language is None:
         return None
-    return tree_sitter.Query(language, "\n".join(f"({kind}) @{kind}" for kind in LISTED))
+    return tree_sitter.Query(language, "\n".join(f"({kind}) @{kind}" for kind in kinds))
 
 
 @dataclass(frozen=True)
 class PythonFile:
-    """A parsed Python file with what several rules need of it, computed once."""
+    """A parsed Python file with what several rules need of it, computed once.
+
+    `path` is where it lies and `root` its workspace, for what it imports from there.
+    """
 
     text: str
     tree: tree_sitter.Tree
+    path: Path | None = None
+    root_path: Path | None = None
+    cache: dict[object, object] = field(default_factory=dict, compare=False)
+    """What rules have found out about nodes of this tree, under keys of their own."""
 
     @staticmethod
-    def parse(text: str) -> PythonFile | None:
+    def parse(text: str, path: Path | None = None, root: Path | None = None) -> PythonFile | None:
         """Parse a text; None when no tree comes out of it in time."""
         language = grammar("python")
-        if language is None or parse(text, "python") is None:
+        if language is None:
+            return None
+        # Only what is long or nested beyond reason can take the parser much time.
+        odd = len(text) > MAX_UNGUARDED or text.count("(") + text.count("[") > MAX_BRACKETS
+        if odd and parse(text, "python") is None:
             return None
         # Parsed once more from plain bytes: a tree that was read in chunks, as the guarded parse
         # does, reads its source again for every node's text, a thousand times slower than this.
         data = text.encode("utf-8", "surrogatepass")
-        return PythonFile(text, tree_sitter.Parser(language).parse(data))
+        return PythonFile(text, tree_sitter.Parser(language).parse(data), path, root)
 
     @property
     def root(self) -> Node:
@@ -64,11 +81,39 @@ class PythonFile:
     @cached_property
     def nodes(self) -> dict[str, list[Node]]:
         """Nodes by type, in document order, for the types that rules ask for."""
-        query = node_query()
+        return self._captured(LISTED)
+
+    @cached_property
+    def identifiers(self) -> list[Node]:
+        """Every name, those of attributes and keywords included, in document order."""
+        return self._captured(("identifier",)).get("identifier", [])
+
+    def _captured(self, kinds: tuple[str, ...]) -> dict[str, list[Node]]:
+        query = node_query(kinds)
         if query is None:
             return {}
         found = tree_sitter.QueryCursor(query).captures(self.root)
         return {kind: sorted(nodes, key=lambda n: n.start_byte) for kind, nodes in found.items()}
+
+    @cached_property
+    def _starts(self) -> dict[str, list[int]]:
+        return {kind: [n.start_byte for n in nodes] for kind, nodes in self.nodes.items()}
+
+    @cached_property
+    def _identifier_starts(self) -> list[int]:
+        return [n.start_byte for n in self.identifiers]
+
+    def within(self, kind: str, node: Node) -> list[Node]:
+        """Nodes of a listed type inside a node, itself included, in document order."""
+        starts = self._starts.get(kind, [])
+        first = bisect_left(starts, node.start_byte)
+        return self.nodes.get(kind, [])[first : bisect_left(starts, node.end_byte)]
+
+    def names_within(self, node: Node) -> list[Node]:
+        """Names inside a node, in document order."""
+        starts = self._identifier_starts
+        first = bisect_left(starts, node.start_byte)
+        return self.identifiers[first : bisect_left(starts, node.end_byte)]
 
     @cached_property
     def functions(self) -> list[Node]:
@@ -103,7 +148,11 @@ class PythonFile:
 
     def callee(self, call: Node) -> str:
         """Resolved dotted name of what a call calls; "" for anything but names."""
-        return self.resolve(call.child_by_field_name("function"))
+        key = ("callee", call.id)
+        known = self.cache.get(key)
+        if not isinstance(known, str):
+            known = self.cache[key] = self.resolve(call.child_by_field_name("function"))
+        return known
 
 
 def _import_item(item: Node) -> tuple[str, str]:

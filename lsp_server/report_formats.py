@@ -7,7 +7,7 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 from qcoder import __version__
-from qcoder.lsp_server.review_rules import RULES
+from qcoder.lsp_server.review_rules import all_rules
 from qcoder.lsp_server.snapshot import Finding
 
 SARIF_LEVEL = {"error": "error", "warning": "warning", "info": "note", "hint": "note"}
@@ -90,7 +90,7 @@ def as_sarif(findings: Sequence[Finding], stats: Stats) -> str:
 
 def sarif_rule(name: str) -> dict[str, Any]:
     """What SARIF viewers show of a rule."""
-    rule = RULES.get(name)
+    rule = all_rules().get(name)
     if rule is None:
         return {"id": name, "shortDescription": {"text": "the model expected something else"}}
     return {

@@ -12,12 +12,14 @@ import re
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import cached_property
 
 from qcoder.context.parse import Definition, outline
 from qcoder.context.privacy import exclude_spec, refused
-from qcoder.lsp_server.python_tree import PythonFile
-from qcoder.lsp_server.review_rule import Hit, Rule
-from qcoder.lsp_server.review_rules import RULES
+from qcoder.context.segments import Document
+from qcoder.lsp_server.review_matches import matches
+from qcoder.lsp_server.review_rule import Match, Rule
+from qcoder.lsp_server.review_rules import rules_for
 from qcoder.lsp_server.snapshot import Finding, Snapshot
 from qcoder.lsp_server.surprisal import surprising_spans
 from qcoder.model.engine import Engine
@@ -29,13 +31,18 @@ HINT_RULE = "surprising"
 RULE_CONFIDENCE = 0.9
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True)
 class _Place:
     """What the findings of one document are located in."""
 
     path: str
     lines: Sequence[str]
-    definitions: Sequence[Definition]
+    document: Document
+
+    @cached_property
+    def definitions(self) -> Sequence[Definition]:
+        """The outline; most documents have no finding and need none."""
+        return outline(self.document.text, self.document.language)
 
     def symbol_at(self, line: int) -> str:
         """Dotted name of the innermost definition around a line."""
@@ -55,11 +62,7 @@ def review_document(
     document = snapshot.document
     if IGNORE_FILE.search(document.text):
         return []
-    place = _Place(
-        snapshot.path,
-        document.text.split("\n"),
-        outline(document.text, document.language),
-    )
+    place = _Place(snapshot.path, document.text.split("\n"), document)
     findings = structural_findings(snapshot, place, changed)
     settings = snapshot.settings.review
     local = engine is not None and not engine.info.is_remote  # hints need logits
@@ -73,27 +76,23 @@ def structural_findings(
 ) -> list[Finding]:
     """What the rules find, suppressed lines left out."""
     document = snapshot.document
-    file = PythonFile.parse(document.text) if document.language == "python" else None
-    if file is None:
-        return []
     disabled = snapshot.settings.review.disabled_rules
+    rules = [rule for rule in rules_for(document.language) if rule.name not in disabled]
+    path = snapshot.root / snapshot.path if snapshot.root is not None else None
     seen: Counter[tuple[str, str, str]] = Counter()
     findings = []
-    for rule in RULES.values():
-        if rule.name in disabled:
-            continue
-        for hit in rule.check(file):
-            # Counted before any filter, so that a fingerprint does not depend on the diff.
-            finding = finding_of(place, rule, hit, seen)
-            wanted = changed is None or not changed.isdisjoint(touched(hit))
-            if wanted and not suppressed(place.lines, finding.line, rule.name):
-                findings.append(finding)
+    for rule, match in matches(rules, document.text, document.language, path, snapshot.root):
+        # Counted before any filter, so that a fingerprint does not depend on the diff.
+        finding = finding_of(place, rule, match, seen)
+        wanted = changed is None or not changed.isdisjoint(touched(match))
+        if wanted and not suppressed(place.lines, finding.line, rule.name):
+            findings.append(finding)
     return findings
 
 
-def touched(hit: Hit) -> range:
-    """The 0-based lines of a hit's first three lines: where a change makes it new."""
-    first, last = hit.node.start_point[0], hit.node.end_point[0]
+def touched(match: Match) -> range:
+    """The 0-based lines of a match's first three lines: where a change makes it new."""
+    first, last = match.start[0], match.end[0]
     return range(first, min(last, first + 2) + 1)
 
 
@@ -110,33 +109,29 @@ def suppressed(lines: Sequence[str], line: int, rule: str) -> bool:
     return False
 
 
-def finding_of(place: _Place, rule: Rule, hit: Hit, seen: Counter[tuple[str, str, str]]) -> Finding:
-    """A rule's finding at a node; `seen` counts equal texts of one symbol."""
-    (line, start), (end_line, end) = hit.node.start_point, hit.node.end_point
-    flagged = " ".join((hit.node.text or b"").decode("utf-8", "replace").split())
-    symbol = place.symbol_at(line)
+def finding_of(
+    place: _Place, rule: Rule, match: Match, seen: Counter[tuple[str, str, str]]
+) -> Finding:
+    """A rule's finding at a match; `seen` counts equal texts of one symbol."""
+    flagged = " ".join(match.text.split())
+    symbol = place.symbol_at(match.start[0])
     seen[rule.name, symbol, flagged] += 1
     return Finding(
         rule=rule.name,
         severity=rule.severity,
         path=place.path,
-        line=line,
-        column=characters(place.lines[line], start),
-        end_line=end_line,
-        end_column=characters(place.lines[end_line], end),
-        message=hit.message,
+        line=match.start[0],
+        column=match.start[1],
+        end_line=match.end[0],
+        end_column=match.end[1],
+        message=match.message,
         confidence=RULE_CONFIDENCE,
         source="rule",
         fingerprint=fingerprint(
             rule.name, place.path, symbol, flagged, seen[rule.name, symbol, flagged]
         ),
+        fix=match.fix,
     )
-
-
-def characters(line: str, column_bytes: int) -> int:
-    """Code points before a byte column."""
-    data = line.encode("utf-8", "surrogatepass")[:column_bytes]
-    return len(data.decode("utf-8", "surrogatepass"))
 
 
 def fingerprint(rule: str, path: str, symbol: str, flagged: str, occurrence: int) -> str:

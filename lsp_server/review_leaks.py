@@ -35,7 +35,7 @@ from qcoder.lsp_server.review_openers import (
     PATH_MODES,
     PLAIN_FILES,
 )
-from qcoder.lsp_server.review_rule import Hit, Rule
+from qcoder.lsp_server.review_rule import Hit
 
 
 class State(Enum):
@@ -326,56 +326,3 @@ def join(states: Iterable[State]) -> State:
     if not living:
         return State.DEAD
     return living.pop() if len(living) == 1 else State.SETTLED
-
-
-RULES = (
-    Rule(
-        name="resource-leak",
-        severity="warning",
-        summary="a file, socket, process or pool is opened and never closed",
-        why="The descriptor stays open until the garbage collector finds it, which on an error "
-        "path or on another interpreter may be never; buffered data may not reach the disk.",
-        check=check_resource_leak,
-        valid=(
-            "def f(p):\n    with open(p) as file:\n        return file.read()\n",
-            "def f(p):\n    file = open(p)\n    try:\n        return file.read()\n"
-            "    finally:\n        file.close()\n",
-            "def f(p):\n    file = open(p)\n    data = file.read()\n    file.close()\n    return data\n",
-            "def f(p):\n    file = open(p)\n    return file\n",
-            "def f(self, p):\n    file = open(p)\n    self.file = file\n",
-            "def f(p, stack):\n    file = open(p)\n    stack.enter_context(file)\n",
-            "def f(p):\n    file = open(p)\n    def g():\n        return file.read()\n    return g\n",
-            "def f(p):\n    if p:\n        file = open(p)\n    else:\n        file = None\n"
-            "    if file:\n        file.close()\n",
-            "def f(p):\n    try:\n        file = open(p)\n    except OSError:\n        return None\n"
-            "    with file:\n        return file.read()\n",
-            "import subprocess\ndef f(c):\n    p = subprocess.Popen(c)\n    return p.wait()\n",
-            "import socket\ndef f(a):\n    s = socket.create_connection(a)\n    serve(s)\n",
-            "def f(p):\n    for x in p:\n        file = open(x)\n        yield file\n",
-            "def f(p):\n    file = open(p)\n    try:\n        if file.read():\n"
-            "            raise ValueError\n    except:\n        file.close()\n        raise\n"
-            "    return file\n",
-            "def f(p):\n    global log\n    log = open(p)\n",
-            "def f(p):\n    while True:\n        file = open(p)\n        if file.read():\n"
-            "            break\n        file.close()\n    file.close()\n",
-            "from store import open\ndef f(p):\n    return open(p).read()\n",
-        ),
-        invalid=(
-            "def f(p):\n    file = open(p)\n    return file.read()\n",
-            "def f(p):\n    file = open(p)\n    for line in file:\n        print(line)\n",
-            "def f(p, quick):\n    file = open(p)\n    if quick:\n        return None\n"
-            "    data = file.read()\n    file.close()\n    return data\n",
-            "import json\ndef f(p):\n    return json.load(open(p))\n",
-            "def f(p):\n    return open(p).read()\n",
-            "import subprocess as sp\ndef f(c):\n    p = sp.Popen(c)\n    return p.stdout.read()\n",
-            "from socket import create_connection\ndef f(a):\n    s = create_connection(a)\n"
-            "    s.sendall(b'x')\n",
-            "import json\ndef f(p):\n    file = open(p)\n    return json.load(file)\n",
-            "def f(paths):\n    for p in paths:\n        file = open(p)\n        print(file.read())\n",
-            "from pathlib import Path\ndef f(p):\n    file = Path(p).open('rb')\n"
-            "    return file.read()\n",
-            "def f(p):\n    file = open(p)\n    if not file.read():\n        raise ValueError(p)\n"
-            "    file.close()\n",
-        ),
-    ),
-)

@@ -17,7 +17,7 @@ from qcoder.lsp_server.python_tree import (
     text_of,
     walk,
 )
-from qcoder.lsp_server.review_rule import Hit, Rule
+from qcoder.lsp_server.review_rule import Hit
 
 MUTABLE_TYPES = frozenset({"list", "dictionary", "set", "list_comprehension"})
 MUTABLE_CALLS = frozenset({"list", "dict", "set", "bytearray", "collections.defaultdict"})
@@ -150,67 +150,3 @@ def leaves_loop(node: Node, loop: Node) -> bool:
             return False
         statement = statement_of(statement.parent)
     return False
-
-
-RULES = (
-    Rule(
-        name="mutable-default",
-        severity="warning",
-        summary="a mutable default argument is changed or handed out",
-        why="The default is made once, when the function is defined: what one call puts in, the "
-        "next call finds.",
-        check=check_mutable_default,
-        valid=(
-            "def f(x=[]):\n    for y in x:\n        print(y)\n",
-            "def f(x=None):\n    x = x or []\n    x.append(1)\n",
-            "def f(x=()):\n    return x\n",
-            "def f(x, cache={}):\n    cache[x] = 1\n    return cache\n",
-            "def f(x=[]):\n    x = list(x)\n    x.append(1)\n    return x\n",
-        ),
-        invalid=(
-            "def f(x=[]):\n    x.append(1)\n    return len(x)\n",
-            "def f(x: dict = {}):\n    x['a'] = 1\n",
-            "def f(x=set()):\n    return x\n",
-            "class A:\n    def __init__(self, x=[]):\n        self.x = x\n",
-        ),
-    ),
-    Rule(
-        name="return-in-finally",
-        severity="warning",
-        summary="leaving a finally block drops the exception",
-        why="An exception that is passing through is gone without a trace, KeyboardInterrupt and "
-        "cancellation included.",
-        check=check_return_in_finally,
-        valid=(
-            "def f():\n    try:\n        return 1\n    finally:\n        close()\n",
-            "def f():\n    try:\n        pass\n    finally:\n        for x in y:\n            break\n",
-            "def f():\n    try:\n        pass\n    finally:\n        def g():\n            return 1\n"
-            "        g()\n",
-        ),
-        invalid=(
-            "def f():\n    try:\n        work()\n    finally:\n        return 1\n",
-            "def f():\n    for x in y:\n        try:\n            work()\n        finally:\n"
-            "            continue\n",
-        ),
-    ),
-    Rule(
-        name="changed-while-iterated",
-        severity="error",
-        summary="a container changes size inside the loop over it",
-        why="Dictionaries and sets raise RuntimeError, lists silently skip elements.",
-        check=check_changed_while_iterated,
-        valid=(
-            "def f(d):\n    for k in list(d):\n        del d[k]\n",
-            "def f(d):\n    for k in d:\n        if k:\n            del d[k]\n            break\n",
-            "def f(d, e):\n    for k in d:\n        e.remove(k)\n",
-            "class A:\n    def f(self):\n        for x in self:\n            self.remove(x)\n",
-            "def f(todo):\n    for x in todo:\n        todo.append(x)\n",
-            "def f(d):\n    for k in d:\n        if k:\n            d.pop(k)\n        return d\n",
-        ),
-        invalid=(
-            "def f(d):\n    for k in d:\n        if not d[k]:\n            del d[k]\n",
-            "def f(d):\n    for k, v in d.items():\n        d.pop(k)\n",
-            "def f(self):\n    for x in self.items:\n        self.items.remove(x)\n",
-        ),
-    ),
-)

@@ -74,7 +74,11 @@ Severity = Literal["error", "warning", "info", "hint"]
 
 @dataclass(frozen=True, slots=True)
 class Finding:
-    """One remark of a review. `fingerprint` survives line moves: it holds no line number."""
+    """One remark of a review. `fingerprint` survives line moves: it holds no line number.
+
+    `fix` is the text that mends it in place of what lies between its two positions, where one is
+    safe.
+    """
 
     rule: str
     severity: Severity
@@ -87,6 +91,7 @@ class Finding:
     confidence: float
     source: Literal["rule", "model"]
     fingerprint: str
+    fix: str | None = None
 
 
 @dataclass(frozen=True, slots=True)

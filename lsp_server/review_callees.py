@@ -1,0 +1,323 @@
+"""Which function a Python call means: in its file, or in the workspace's files that it imports.
+
+Names resolve through scopes, imports (relative and absolute, re-exports included), methods of
+`self` along its base classes, and variables whose class is written down or plain to see. What is
+decorated beyond recognition, rebound or ambiguous does not resolve: no answer is better than a
+wrong one. Nothing is ever imported or run.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from functools import lru_cache
+from pathlib import Path
+
+from qcoder.context.privacy import refused
+from qcoder.lsp_server.python_tree import (
+    FUNCTIONS,
+    SCOPES,
+    Node,
+    PythonFile,
+    arguments,
+    dotted,
+    enclosing,
+    name_of,
+    parents,
+    text_of,
+)
+
+MAX_IMPORTED_BYTES = 400_000
+MAX_HOPS = 4
+KEPT = "kept"
+TYPES = frozenset({"class_definition"})
+
+
+@dataclass(frozen=True, slots=True)
+class Symbol:
+    """A top-level or class-level definition with the file that it is in.
+
+    `bound` says that the first parameter is filled already, as a method's is.
+    """
+
+    node: Node
+    file: PythonFile
+    bound: bool = False
+
+
+def callees(call: Node, file: PythonFile) -> list[Symbol]:
+    """Functions and classes that a call may mean; none when that is not known for sure."""
+    function = call.child_by_field_name("function")
+    if function is None:
+        return []
+    if function.type == "identifier":
+        name = text_of(function)
+        found = top_level(name, file)
+        return found if found and not is_rebound(name, call, file) else []
+    if function.type != "attribute":
+        return []
+    owner = dotted(function.child_by_field_name("object"))
+    name = text_of(function.child_by_field_name("attribute"))
+    if not owner:
+        return []
+    kind = class_of(owner, call, file)
+    if kind is not None:
+        return method(kind, name)
+    head = owner.split(".")[0]
+    if head not in file.imports or is_rebound(head, call, file):
+        return []
+    target = imported_file(file.resolve(function.child_by_field_name("object")), file)
+    return top_level(name, target) if target is not None else []
+
+
+def top_level(name: str, file: PythonFile, hops: int = 0) -> list[Symbol]:
+    """Definitions of a module's name; none when it is assigned as well."""
+    table = module_table(file)
+    found = table.get(name)
+    if found is not None:
+        return [Symbol(node, file) for node in found]
+    target = file.imports.get(name)
+    if target is None or hops >= MAX_HOPS:
+        return []
+    module, _, original = target.rpartition(".")
+    other = imported_file(module or ".", file) if module or target.startswith(".") else None
+    return top_level(original, other, hops + 1) if other is not None else []
+
+
+def module_table(file: PythonFile) -> dict[str, list[Node]]:
+    """Functions and classes of a module by name; an empty list for a name that is also assigned."""
+    return _table(file.root, file, file.cache)
+
+
+def _table(owner: Node, file: PythonFile, cache: dict[object, object]) -> dict[str, list[Node]]:
+    key = ("definitions", owner.id)
+    known = cache.get(key)
+    if isinstance(known, dict):
+        return known
+    table: dict[str, list[Node]] = {}
+    body = owner if owner.type == "module" else owner.child_by_field_name("body")
+    spoiled = set()
+    for child in body.named_children if body is not None else ():
+        definition = child
+        if child.type == "decorated_definition":
+            definition = child.child_by_field_name("definition") or child
+        if definition.type in ("function_definition", "class_definition"):
+            table.setdefault(name_of(definition), []).append(definition)
+        elif child.type == "expression_statement" and child.named_children:
+            left = child.named_children[0].child_by_field_name("left")
+            if left is not None and left.type == "identifier":
+                spoiled.add(text_of(left))
+        elif child.type in ("if_statement", "try_statement", "with_statement", "for_statement"):
+            # What is defined on conditions may be any of its definitions: not followed.
+            for kind in ("function_definition", "class_definition"):
+                spoiled.update(name_of(n) for n in file.within(kind, child))
+            spoiled.update(
+                text_of(n.child_by_field_name("left")) for n in file.within("assignment", child)
+            )
+    for name in spoiled:
+        table[name] = []
+    cache[key] = table
+    return table
+
+
+def imported_file(module: str, file: PythonFile) -> PythonFile | None:
+    """The workspace's file of a dotted module name as a file writes it (`.a`, `pkg.a`)."""
+    key = ("module", module)
+    # A tree that is kept for others must not remember what files it met: they change.
+    if key not in file.cache or KEPT in file.cache:
+        file.cache[key] = file_at(module_path(module, file), file.root_path)
+    found = file.cache[key]
+    return found if isinstance(found, PythonFile) else None
+
+
+def file_at(path: Path | None, root: Path | None, size_bytes: int = -1) -> PythonFile | None:
+    """The tree of a workspace file, of a certain size when one is given; None when it is not there."""
+    if path is None or root is None or not path.is_relative_to(root):
+        return None
+    try:
+        status = path.stat()
+    except OSError:
+        return None
+    if status.st_size > MAX_IMPORTED_BYTES or size_bytes not in (-1, status.st_size):
+        return None
+    return read_file(path, root, status.st_mtime_ns, status.st_size)
+
+
+@lru_cache(maxsize=192)
+def read_file(path: Path, root: Path, changed_ns: int, size_bytes: int) -> PythonFile | None:
+    """A file's tree; the time of its last change makes an edited file another one."""
+    try:
+        data = path.read_bytes()
+    except OSError:
+        return None
+    if refused(path.relative_to(root).as_posix(), data) is not None:
+        return None
+    text = data.decode("utf-8", "replace").replace("\r\n", "\n")
+    file = PythonFile.parse(text, path, root)
+    if file is not None:
+        file.cache[KEPT] = True
+    return file
+
+
+def module_path(module: str, file: PythonFile) -> Path | None:
+    """Path of a module below the workspace's root; None when it is not there."""
+    if file.path is None or file.root_path is None or not module:
+        return None
+    names = module.lstrip(".")
+    dots = len(module) - len(names)
+    if dots:
+        start = file.path.parent
+        for _ in range(dots - 1):
+            start = start.parent
+    else:
+        start = package_parent(file.path, file.root_path)
+    base = start.joinpath(*names.split(".")) if names else start
+    for path in (base / "__init__.py", base.with_name(base.name + ".py")):
+        if path.is_relative_to(file.root_path) and path.is_file() and path != file.path:
+            return path
+    return None
+
+
+def package_parent(path: Path, root: Path) -> Path:
+    """The folder from which absolute imports of a file's own package start."""
+    folder = path.parent
+    while folder != root and (folder / "__init__.py").is_file() and folder.parent != folder:
+        folder = folder.parent
+    return folder
+
+
+def class_of(owner: str, place: Node, file: PythonFile) -> Symbol | None:
+    """Class of what a dotted name holds at a place: `self`, an annotated or built variable."""
+    around = enclosing(place, TYPES)
+    head, _, rest = owner.partition(".")
+    if head == "self" and around is not None:
+        if not rest:
+            return Symbol(around, file)
+        return attribute_class(around, rest, file) if "." not in rest else None
+    if not rest:
+        return variable_class(head, place, file)
+    return None
+
+
+def attribute_class(around: Node, name: str, file: PythonFile) -> Symbol | None:
+    """Class of `self.name` when every assignment of the class agrees on one constructor."""
+    found = []
+    for node in file.within("assignment", around):
+        left = node.child_by_field_name("left")
+        if left is not None and left.type == "attribute" and dotted(left) == f"self.{name}":
+            found.append(built_class(node, file))
+    first = found[0] if found else None
+    same = first is not None and all(f is not None and f.node == first.node for f in found)
+    return first if same else None
+
+
+def variable_class(name: str, place: Node, file: PythonFile) -> Symbol | None:
+    """Class of a local variable that is assigned once, from a constructor or with a type."""
+    function = enclosing(place, SCOPES)
+    if function is None or function.type != "function_definition":
+        return None
+    bindings = bindings_of(function, file).get(name, [])
+    if len(bindings) != 1:
+        return None
+    node = bindings[0].parent
+    if node is None:
+        return None
+    if node.type == "assignment":
+        return built_class(node, file)
+    if node.type == "typed_parameter":
+        return class_named(node.child_by_field_name("type"), file)
+    return None
+
+
+def built_class(assignment: Node, file: PythonFile) -> Symbol | None:
+    """The class that `x = Class(...)` or `x: Class = ...` gives its variable."""
+    value = assignment.child_by_field_name("right")
+    if value is not None and value.type == "call":
+        return class_named(value.child_by_field_name("function"), file)
+    return class_named(assignment.child_by_field_name("type"), file)
+
+
+def class_named(node: Node | None, file: PythonFile) -> Symbol | None:
+    """The one class that an expression or annotation names."""
+    if node is not None and node.type == "type" and node.named_children:
+        node = node.named_children[0]
+    name = dotted(node)
+    if not name:
+        return None
+    owner, _, last = name.rpartition(".")
+    if owner:
+        target = imported_file(file.imports.get(owner, ""), file)
+        found = top_level(last, target) if target is not None else []
+    else:
+        found = top_level(last, file)
+    return found[0] if len(found) == 1 and found[0].node.type in TYPES else None
+
+
+def method(kind: Symbol, name: str, hops: int = 0) -> list[Symbol]:
+    """Definitions of a method, in the class or the first base that has one."""
+    table = _table(kind.node, kind.file, kind.file.cache)
+    if name in table:
+        return [Symbol(n, kind.file, True) for n in table[name] if n.type == "function_definition"]
+    for base in bases(kind.node):
+        parent = class_named(base, kind.file)
+        if parent is None or hops >= MAX_HOPS or parent.node == kind.node:
+            return []
+        found = method(parent, name, hops + 1)
+        if found:
+            return found
+    return []
+
+
+def bases(node: Node) -> list[Node]:
+    """Positional base classes."""
+    listed = node.child_by_field_name("superclasses")
+    children = listed.named_children if listed is not None else []
+    return [c for c in children if c.type not in ("keyword_argument", "comment")]
+
+
+def is_rebound(name: str, place: Node, file: PythonFile) -> bool:
+    """Whether a function around a place has a parameter, variable or function of that name."""
+    return any(
+        name in bindings_of(scope, file) for scope in parents(place) if scope.type in FUNCTIONS
+    )
+
+
+def bindings_of(function: Node, file: PythonFile) -> dict[str, list[Node]]:
+    """Names that a function gives values, with every place where it does."""
+    key = ("bindings", function.id)
+    known = file.cache.get(key)
+    if isinstance(known, dict):
+        return known
+    found: dict[str, list[Node]] = {}
+    own_name = function.child_by_field_name("name")
+    for node in file.names_within(function):
+        if node != own_name and is_binding(node):
+            found.setdefault(text_of(node), []).append(node)
+    file.cache[key] = found
+    return found
+
+
+def is_binding(name: Node) -> bool:
+    """Whether an identifier is given a value here (imports are not counted: they resolve)."""
+    parent = name.parent
+    if parent is None:
+        return False
+    if parent.type in (
+        "parameters", "typed_parameter", "lambda_parameters", "as_pattern_target",
+        "list_splat_pattern", "dictionary_splat_pattern", "pattern_list", "tuple_pattern",
+        "list_pattern", "delete_statement", "global_statement", "nonlocal_statement",
+    ):  # fmt: skip
+        return True
+    named = parent.type in SCOPES or parent.type in (
+        "default_parameter", "typed_default_parameter", "named_expression",
+    )  # fmt: skip
+    return parent.child_by_field_name("name" if named else "left") == name
+
+
+def given(call: Node) -> Iterator[Node]:
+    """Arguments of a call without comments; a lone generator counts as one."""
+    node = call.child_by_field_name("arguments")
+    if node is not None and node.type == "generator_expression":
+        yield node
+        return
+    yield from arguments(call)

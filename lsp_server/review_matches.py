@@ -1,0 +1,74 @@
+"""All matches of the structural rules in one text: patterns and passes, whatever the language."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Iterable, Iterator, Sequence
+from pathlib import Path
+
+from qcoder.lsp_server.python_tree import PythonFile
+from qcoder.lsp_server.review_callees import file_at
+from qcoder.lsp_server.review_passes import PASSES
+from qcoder.lsp_server.review_patterns import pattern_matches, root_of
+from qcoder.lsp_server.review_rule import Hit, Match, Rule
+
+logger = logging.getLogger(__name__)
+
+
+def matches(
+    rules: Iterable[Rule],
+    text: str,
+    language: str,
+    path: Path | None = None,
+    root: Path | None = None,
+) -> Iterator[tuple[Rule, Match]]:
+    """Every match, rule by rule; `path` and `root` say where imports are looked up.
+
+    A rule that fails costs its own matches and one line of the log.
+    """
+    tried = [rule for rule in rules if rule.concerns(text)]
+    if not tried:
+        return
+    file = python_file(text, path, root) if language == "python" else None
+    tree = root_of(text, language) if any(r.pattern is not None for r in tried) else None
+    lines = text.split("\n")
+    for rule in tried:
+        try:
+            if rule.pattern is not None:
+                found = list(pattern_matches(rule, tree)) if tree is not None else []
+            else:
+                hits = PASSES[rule.run](file) if file is not None else ()
+                found = [match_of(hit, lines) for hit in hits]
+        except Exception as error:  # the boundary of a rule: the others go on
+            reason = str(error).partition("\n\nStack backtrace")[0]
+            logger.error("rule %s failed: %s: %s", rule.name, type(error).__name__, reason)
+            logger.debug("rule %s failed", rule.name, exc_info=True)
+            continue
+        for match in found:
+            yield rule, match
+
+
+def python_file(text: str, path: Path | None, root: Path | None) -> PythonFile | None:
+    """The tree of a text; the one that other files' imports have left of it where it is the same."""
+    known = file_at(path, root, len(text.encode("utf-8", "surrogatepass")))
+    if known is not None and known.text == text:
+        return PythonFile(text, known.tree, path, root)
+    return PythonFile.parse(text, path, root)
+
+
+def match_of(hit: Hit, lines: Sequence[str]) -> Match:
+    """A hit in code points, without its tree."""
+    (line, start), (end_line, end) = hit.node.start_point, hit.node.end_point
+    return Match(
+        (line, characters(lines[line], start)),
+        (end_line, characters(lines[end_line], end)),
+        (hit.node.text or b"").decode("utf-8", "replace"),
+        hit.message,
+        hit.fix,
+    )
+
+
+def characters(line: str, column_bytes: int) -> int:
+    """Code points before a byte column."""
+    data = line.encode("utf-8", "surrogatepass")[:column_bytes]
+    return len(data.decode("utf-8", "surrogatepass"))

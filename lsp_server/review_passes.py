@@ -1,0 +1,40 @@
+"""The passes of Python: what rule files call by name, because no pattern can say it."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping
+
+from qcoder.lsp_server import (
+    review_calls,
+    review_coroutines,
+    review_flow,
+    review_guards,
+    review_leaks,
+    review_locks,
+    review_slips,
+    review_threads,
+)
+from qcoder.lsp_server.python_tree import PythonFile
+from qcoder.lsp_server.review_rule import Hit
+
+Pass = Callable[[PythonFile], Iterator[Hit]]
+
+PASSES: Mapping[str, Pass] = {
+    "resource_leak": review_leaks.check_resource_leak,
+    "unawaited": review_coroutines.check_unawaited,
+    "blocking": review_coroutines.check_blocking,
+    "task_discarded": review_coroutines.check_task_discarded,
+    "lock": review_locks.check_lock,
+    "lock_over_await": review_locks.check_lock_over_await,
+    "guarded": review_guards.check_guarded,
+    "not_joined": review_threads.check_not_joined,
+    "call": review_calls.check_call,
+    "swapped": review_calls.check_swapped,
+    "unreachable": review_flow.check_unreachable,
+    "shadowed_handler": review_flow.check_shadowed_handler,
+    "none": review_flow.check_none,
+    "mutable_default": review_slips.check_mutable_default,
+    "return_in_finally": review_slips.check_return_in_finally,
+    "changed_while_iterated": review_slips.check_changed_while_iterated,
+}
+"""Name in a rule file -> function."""
