@@ -4,16 +4,22 @@ from __future__ import annotations
 
 from pathlib import Path
 
+from qcoder.lsp_server.engines import shared_engine, spec_of
 from qcoder.lsp_server.remote_model import remote_engine
-from qcoder.lsp_server.settings import Settings
+from qcoder.lsp_server.settings import Settings, resolve_settings
 from qcoder.model.adapted import model_for
 from qcoder.model.engine import Engine
 from qcoder.model.registry import DEFAULT_NAME
 
 
 def load_engine(name: str | None) -> Engine:
-    """The engine of a checkpoint, or of the shipped model for None; raises `ModelError`."""
-    return Engine.load(name or DEFAULT_NAME)
+    """The engine of a checkpoint, or of the shipped model for None; raises `ModelError`.
+
+    Shared with the editors where the user's own settings say so.
+    """
+    wanted = resolve_settings()[0].model
+    name = name or DEFAULT_NAME
+    return shared_engine(spec_of(wanted, name)) if wanted.shared else Engine.load(name)
 
 
 def remote_or_none(name: str | None, settings: Settings) -> Engine | None:

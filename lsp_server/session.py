@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import gc
 import logging
-import os
 import queue
 import threading
 import time
@@ -17,27 +16,22 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
-from typing import cast
 
 from qcoder.context.index import Index
 from qcoder.context.languages import language_of
 from qcoder.context.segments import Document
 from qcoder.context.watch import Watcher
+from qcoder.lsp_server.engines import load_engine
 from qcoder.lsp_server.headless import file_table, workspace_table
 from qcoder.lsp_server.jobs import EngineThread
 from qcoder.lsp_server.protocol import Status
-from qcoder.lsp_server.remote_model import remote_engine
 from qcoder.lsp_server.settings import FILE_NAME, Settings
 from qcoder.lsp_server.snapshot import Snapshot
-from qcoder.model.adapted import model_for
 from qcoder.model.engine import Engine
 from qcoder.model.ngram import SuffixTable
-from qcoder.model.request import CancelToken, GenerationRequest, Priority, Prompt
+from qcoder.model.request import Priority
 
 logger = logging.getLogger(__name__)
-
-ENGINE_VARIABLE = "QCODER_ENGINE"
-"""Test seam: `fake:TEXT` runs a scripted engine in place of a model."""
 
 LOADING = "loading the model"
 MAX_RECENT = 20
@@ -368,26 +362,3 @@ class Session:
             if not self.settings.completion.enabled:
                 return Status("Inactive", "completion is switched off", "disabled")
             return Status("Normal", "ready", "")
-
-
-def load_engine(settings: Settings, root: Path | None, _: CancelToken) -> Engine:
-    """The engine of the settings for a workspace, warmed up; raises `ModelError`."""
-    script = os.environ.get(ENGINE_VARIABLE, "")
-    if script.startswith("fake:"):
-        from qcoder.model.fake import FakeEngine
-
-        return cast(Engine, FakeEngine([script.removeprefix("fake:")]))
-    if remote := remote_engine(settings):
-        return remote
-    wanted = settings.model
-    engine = Engine.load(
-        model_for(root, wanted.name) if wanted.adapted else wanted.name,
-        wanted.device,
-        yarn_factor=wanted.yarn_factor or None,
-        max_context=wanted.max_context or None,
-        threads=wanted.threads,
-    )
-    # The first generation pays for lazy set-up inside torch: better now than at a keystroke.
-    ids = tuple(engine.tokenizer.encode("def warm_up():\n    return"))
-    list(engine.generate(GenerationRequest(Prompt(ids), max_tokens=4)))
-    return engine

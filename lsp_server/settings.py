@@ -71,11 +71,13 @@ class ModelSettings:
 
     `yarn_factor`: how far the context is stretched beyond what the model was trained for; 0 as its
     own config says, 1 not at all.
+    `shared`: one process of this user runs the model for all editors and commands.
     `adapted`: a model that `qcoder train` made for the workspace goes before the one of `name`.
     """
 
     name: str = field(default="default", metadata={"tighten": "never"})
     adapted: bool = True
+    shared: bool = False
     device: str = field(default="auto", metadata={"tighten": "never"})
     threads: int = _number(0, 0, 1024)
     max_context: int = _number(0, 0, 4_000_000)

@@ -81,6 +81,20 @@ class SharedEngine:
         self._tokenizer = load_tokenizer(self._info)
 
     @staticmethod
+    def or_else(
+        spec: ModelSpec,
+        connect: Connect,
+        load_tokenizer: Callable[[ModelInfo], Tokenizer],
+        load_here: Callable[[], Engine],
+    ) -> Engine:
+        """A shared engine, or one in this process when no daemon can be had."""
+        try:
+            return SharedEngine(spec, connect, load_tokenizer, load_here)
+        except (ModelError, OSError) as error:
+            logger.warning("the model is loaded in this process: %s", error)
+            return load_here()
+
+    @staticmethod
     def load(
         path_or_name: str = "default",
         device: str = "auto",
@@ -157,7 +171,9 @@ class SharedEngine:
             answer = self._received(connection, LOAD_S)
         except (OSError, EOFError) as error:
             connection.close()
-            raise ModelError(f"the shared engine left while it loaded the model ({error})") from None
+            raise ModelError(
+                f"the shared engine left while it loaded the model ({error})"
+            ) from None
         if answer["op"] != "opened":
             connection.close()
             raise raised(answer)
@@ -171,7 +187,9 @@ class SharedEngine:
         now = time.monotonic()
         soon, self._failed_at = now - self._failed_at < STEADY_S, now
         if not soon:
-            logger.warning("the shared engine was lost (%s); connecting again", type(error).__name__)
+            logger.warning(
+                "the shared engine was lost (%s); connecting again", type(error).__name__
+            )
             try:
                 self._connection = self._opened()
             except (ModelError, OSError) as again:
@@ -279,4 +297,3 @@ def told(connection: Connection, op: str) -> dict[str, Any]:
     except (OSError, EOFError, ValueError) as error:
         raise ModelError(f"the daemon left ({type(error).__name__})") from None
     return {key: value for key, value in answer.items() if key not in ("op", "number")}
-

@@ -33,7 +33,6 @@ from qcoder.model.request import (
 )
 
 PROTOCOL = 1
-MAX_FRAME_BYTES = 1 << 30
 Frame = dict[str, Any]
 
 ERRORS: dict[str, type[Exception]] = {
@@ -61,7 +60,7 @@ def packed(frame: Mapping[str, Any]) -> bytes:
 def unpacked(data: bytes) -> Frame:
     """Bytes as a frame; raises ValueError for what is none."""
     try:
-        frame = msgpack.unpackb(data, max_buffer_size=MAX_FRAME_BYTES, use_list=True)
+        frame = msgpack.unpackb(data)
     except (ValueError, msgpack.exceptions.UnpackException) as error:
         raise ValueError(f"not a frame ({type(error).__name__})") from error
     if not isinstance(frame, dict) or not isinstance(frame.get("op"), str):

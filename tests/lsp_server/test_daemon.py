@@ -1,0 +1,340 @@
+from __future__ import annotations
+
+import os
+import socket
+import threading
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from multiprocessing.connection import Connection
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from qcoder.lsp_server import cli
+from qcoder.lsp_server.daemon import Daemon
+from qcoder.lsp_server.daemon_socket import MAX_PATH_BYTES, connect, listening, socket_path
+from qcoder.model.engine import Engine
+from qcoder.model.errors import CheckpointError, ModelError, PromptTooLongError
+from qcoder.model.fake import ByteTokenizer, FakeEngine
+from qcoder.model.ngram import SuffixTable
+from qcoder.model.request import (
+    FinishReason,
+    GenerationRequest,
+    Priority,
+    Prompt,
+    SegmentSpan,
+    StopRules,
+    TokenOut,
+)
+from qcoder.model.shared import SharedEngine, told
+from qcoder.model.shared_frames import ModelSpec, packed, request_frame, request_of, unpacked
+
+SPEC = ModelSpec("/models/one")
+PATIENCE_S = 20
+WORDS = "one two three four five six seven"
+
+
+class SteppedEngine(FakeEngine):
+    """A scripted engine that emits a token when it is told to."""
+
+    def __init__(self, script: Any = (WORDS,), free: bool = True) -> None:
+        super().__init__(script)
+        self.steps, self.free = threading.Semaphore(0), free
+
+    def generate(self, request: GenerationRequest) -> Iterator[TokenOut]:
+        for out in super().generate(request):
+            while not (self.free or self.steps.acquire(timeout=0.001)):
+                if request.cancel.cancelled:
+                    break
+            yield out
+
+
+@contextmanager
+def daemon(folder: Path, *engines: Engine, idle_s: float = 60.0) -> Iterator[Daemon]:
+    """A daemon in a thread; its models are these, in the order of their loading."""
+    left = list(engines)
+    folder.chmod(0o700)
+    with listening(folder / "s") as listener:
+        running = Daemon(listener, lambda spec: left.pop(0), idle_s)
+        thread = threading.Thread(target=running.serve)
+        thread.start()
+        try:
+            yield running
+        finally:
+            running.stop()
+            thread.join(PATIENCE_S)
+            break_off(running)
+
+
+def break_off(running: Daemon) -> None:
+    """What clients see when the process of a daemon dies."""
+    for peer in tuple(running._peers):
+        with socket.socket(fileno=os.dup(peer.connection.fileno())) as end:
+            end.shutdown(socket.SHUT_RDWR)
+
+
+def client(
+    folder: Path,
+    spec: ModelSpec = SPEC,
+    here: Callable[[], Engine] | None = None,
+    reach: Callable[[], Connection] | None = None,
+) -> SharedEngine:
+    """An engine of that daemon; `here` is loaded when it is lost, which fails unless given."""
+
+    def nowhere() -> Engine:
+        raise AssertionError("the model was loaded in the client")
+
+    tokenizer: Any = ByteTokenizer()
+    return SharedEngine(
+        spec, reach or (lambda: connect(folder / "s")), lambda info: tokenizer, here or nowhere
+    )
+
+
+def request(**more: Any) -> GenerationRequest:
+    return GenerationRequest(Prompt((1, 2, 3)), **more)
+
+
+def text_of(outs: Iterator[TokenOut] | list[TokenOut]) -> str:
+    return "".join(out.text for out in outs)
+
+
+def until(condition: Callable[[], Any]) -> None:
+    end = time.monotonic() + PATIENCE_S
+    while not condition():
+        assert time.monotonic() < end
+        time.sleep(0.001)
+
+
+def test_a_request_survives_the_way() -> None:
+    prompt = Prompt((1, 70_000), (SegmentSpan(0, 1, "key"),), b"\xffpre", ((3, 4), (5,)))
+    stop = StopRules(frozenset({7, 8}), ("\n",), 2)
+    table = SuffixTable.build([1, 2, 3, 1, 2])
+    sent = GenerationRequest(prompt, 9, stop=stop, priority=Priority.REVIEW, copy_tables=(table,))
+    frame = unpacked(packed(request_frame(sent, 5, [11])))
+    assert request_of(frame, {11: table}, sent.cancel) == sent
+
+
+def test_clients_share_a_model_and_get_what_it_says(tmp_path: Path) -> None:
+    engine = SteppedEngine([WORDS, "other text"])
+    with daemon(tmp_path, engine):
+        one, two = client(tmp_path), client(tmp_path)
+        assert one.info == engine.info
+        wanted = list(FakeEngine([WORDS]).generate(request(max_tokens=5)))
+        assert list(one.generate(request(max_tokens=5))) == wanted
+        assert text_of(two.generate(request())) == "other text"
+        assert one.stats().last.generated_tokens == 5
+        with connect(tmp_path / "s") as asker:
+            status = told(asker, "status")
+        assert (status["models"], status["clients"]) == (["fake"], 3)
+        one.close()
+        two.close()
+
+
+def test_models_of_different_settings_are_different(tmp_path: Path) -> None:
+    with daemon(tmp_path, FakeEngine(["a"]), FakeEngine(["b"])):
+        one, two = client(tmp_path), client(tmp_path, ModelSpec("/models/two"))
+        assert [text_of(c.generate(request())) for c in (two, one)] == ["b", "a"]
+        one.close()
+        two.close()
+
+
+def test_copy_tables_are_sent_once_and_dropped_with_age(tmp_path: Path) -> None:
+    engine = SteppedEngine()
+    with daemon(tmp_path, engine) as running:
+        one = client(tmp_path)
+        tables = [SuffixTable.build([n, 1, 2, n]) for n in range(20)]
+        for table in (*tables, tables[-1], tables[0]):
+            list(one.generate(request(copy_tables=(table,))))
+            (got,) = engine.requests[-1].copy_tables
+            assert got.ids.tolist() == table.ids.tolist()
+            assert got.order.tolist() == table.order.tolist()
+        (peer,) = running._peers
+        until(lambda: len(peer.tables) == 16)
+        one.close()
+
+
+@pytest.mark.parametrize("by_closing", [True, False])
+def test_an_answer_that_nobody_wants_ends_in_the_daemon(tmp_path: Path, by_closing: bool) -> None:
+    engine = SteppedEngine(free=False)
+    with daemon(tmp_path, engine):
+        one, wanted = client(tmp_path), request()
+        engine.steps.release(2)
+        stream = one.generate(wanted)
+        assert next(stream).text == "one"
+        if by_closing:
+            stream.close()  # type: ignore[attr-defined]
+        else:
+            wanted.cancel.cancel()
+            assert list(stream)[-1].finish == FinishReason.CANCELLED
+        until(lambda: engine.requests[0].cancel.cancelled)
+        engine.free = True
+        assert text_of(one.generate(request())) == WORDS
+        one.close()
+
+
+def test_a_completion_goes_before_a_review_which_then_goes_on(tmp_path: Path) -> None:
+    engine = SteppedEngine(lambda asked: WORDS if asked.priority else "now", free=False)
+    with daemon(tmp_path, engine):
+        slow, fast = client(tmp_path), client(tmp_path)
+        engine.steps.release(3)
+        stream = slow.generate(request(priority=Priority.REVIEW))
+        begun = [next(stream), next(stream)]
+        answer: list[str] = []
+        asks = threading.Thread(target=lambda: answer.append(text_of(fast.generate(request()))))
+        asks.start()
+        until(lambda: len(engine.requests) == 2)
+        engine.free = True
+        asks.join(PATIENCE_S)
+        assert answer == ["now"]
+        assert text_of([*begun, *stream]) == WORDS
+        slow.close()
+        fast.close()
+
+
+def test_errors_of_the_model_reach_the_client_that_caused_them(tmp_path: Path) -> None:
+    def load(spec: ModelSpec) -> Engine:
+        if spec.path == "/models/none":
+            raise CheckpointError("no such model")
+        return SteppedEngine()
+
+    tmp_path.chmod(0o700)
+    with listening(tmp_path / "s") as listener:
+        running = Daemon(listener, load)
+        thread = threading.Thread(target=running.serve)
+        thread.start()
+        with pytest.raises(CheckpointError, match="no such model"):
+            client(tmp_path, ModelSpec("/models/none"))
+        one = client(tmp_path)
+        with pytest.raises(PromptTooLongError):
+            list(one.generate(GenerationRequest(Prompt((1,) * 5000))))
+        assert text_of(one.generate(request())) == WORDS
+        running.stop()
+        thread.join(PATIENCE_S)
+        one.close()
+
+
+@pytest.mark.parametrize(
+    "data", [b"", b"\xc1", b"junk", packed({"op": 1}), packed({"op": "rm -rf"}), packed({"a": 1})]
+)
+def test_a_client_that_talks_nonsense_is_dropped_alone(tmp_path: Path, data: bytes) -> None:
+    with daemon(tmp_path, SteppedEngine()):
+        one = client(tmp_path)
+        with connect(tmp_path / "s") as rude:
+            rude.send_bytes(data)
+            with pytest.raises((EOFError, OSError)):
+                rude.recv_bytes()
+        assert text_of(one.generate(request())) == WORDS
+        one.close()
+
+
+def test_another_version_is_refused_with_what_to_do(tmp_path: Path) -> None:
+    with daemon(tmp_path), connect(tmp_path / "s") as old:
+        old.send_bytes(packed({"op": "open", "protocol": 0, "model": {}}))
+        assert "qcoder daemon --stop" in unpacked(old.recv_bytes())["message"]
+
+
+def test_a_lost_daemon_is_found_again_and_the_answer_goes_on(tmp_path: Path) -> None:
+    first, second = SteppedEngine(free=False), SteppedEngine()
+    (tmp_path / "b").mkdir(mode=0o700)
+    with daemon(tmp_path, first) as running, daemon(tmp_path / "b", second):
+        where = [tmp_path / "s", tmp_path / "b" / "s"]
+        one = client(tmp_path, reach=lambda: connect(where.pop(0)))
+        first.steps.release(3)
+        stream = one.generate(request())
+        seen = [next(stream), next(stream)]
+        break_off(running)
+        first.free = True
+        assert text_of([*seen, *stream]) == WORDS
+        assert not one.is_here
+        assert len(second.requests) == 1
+        one.close()
+
+
+def test_a_daemon_that_stays_away_is_replaced_by_a_model_in_the_process(tmp_path: Path) -> None:
+    def gone() -> Connection:
+        raise ModelError("nobody there")
+
+    ways: Iterator[Callable[[], Connection]] = iter([lambda: connect(tmp_path / "s"), gone])
+
+    def reach() -> Connection:
+        return next(ways)()
+
+    with daemon(tmp_path, SteppedEngine()) as running:
+        one = client(tmp_path, here=lambda: FakeEngine(["mine"]), reach=reach)
+        assert text_of(one.generate(request())) == WORDS
+        break_off(running)
+        assert text_of(one.generate(request())) == "mine"
+        assert one.is_here
+        assert text_of(one.generate(request())) == "mine"
+        assert one.logits([1, 2]).shape == (2, ByteTokenizer().vocab_size)
+
+
+def test_without_a_daemon_the_model_is_loaded_in_the_process(tmp_path: Path) -> None:
+    here = FakeEngine(["mine"])
+    tokenizer: Any = ByteTokenizer()
+    engine = SharedEngine.or_else(
+        SPEC, lambda: connect(tmp_path / "none"), lambda info: tokenizer, lambda: here
+    )
+    assert engine is here
+
+
+def test_logits_come_as_the_model_gives_them(tmp_path: Path) -> None:
+    engine = SteppedEngine()
+    with daemon(tmp_path, engine):
+        one = client(tmp_path)
+        assert one.logits([1, 2, 3]).equal(engine.logits([1, 2, 3]))
+        one.close()
+
+
+def test_an_idle_daemon_drops_its_models_and_a_lonely_one_ends(tmp_path: Path) -> None:
+    engines = [SteppedEngine(["first"]), SteppedEngine(["second"])]
+    with daemon(tmp_path, *engines, idle_s=0.05) as running:
+        one = client(tmp_path)
+        assert text_of(one.generate(request())) == "first"
+        until(lambda: not running._engines)
+        assert text_of(one.generate(request())) == "second"
+        one.close()
+        until(running._ended.is_set)
+
+
+def test_only_the_user_may_enter_and_only_one_daemon_listens(tmp_path: Path) -> None:
+    folder = tmp_path / "run"
+    with listening(folder / "s"):
+        assert (folder.stat().st_mode & 0o777, (folder / "s").stat().st_mode & 0o777) == (
+            0o700,
+            0o600,
+        )
+        with pytest.raises(ModelError, match="running already"), listening(folder / "s"):
+            pass
+    (folder / "s").touch()  # what a killed one leaves
+    with listening(folder / "s"):
+        assert (folder / "s").is_socket()
+    folder.chmod(0o755)
+    with pytest.raises(ModelError, match="others may enter"), listening(folder / "s"):
+        pass
+    with pytest.raises(ModelError, match="too long"), listening(folder / ("x" * MAX_PATH_BYTES)):
+        pass
+
+
+def test_command_tells_about_the_daemon_and_stops_it(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def said(*arguments: str) -> str:
+        assert cli.main(["daemon", "--socket", str(tmp_path / "s"), *arguments]) == 0
+        return capsys.readouterr().out
+
+    assert "no daemon runs" in said("--status")
+    with daemon(tmp_path) as running:
+        assert "no model for 1 clients" in said("--status")
+        assert '"running": false' in said("--stop", "--format", "json")
+        until(running._ended.is_set)
+    assert cli.main(["daemon", "--idle-minutes", "0"]) == 2
+
+
+def test_the_socket_belongs_to_this_installation(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("XDG_RUNTIME_DIR", "/run/user/7")
+    assert str(socket_path()).startswith("/run/user/7/qcoder/engine-")
+    monkeypatch.delenv("XDG_RUNTIME_DIR")
+    assert "xdg_cache_home" in str(socket_path())
