@@ -23,8 +23,8 @@ from jinja2.ext import Extension, loopcontrols
 from jinja2.parser import Parser
 from jinja2.sandbox import ImmutableSandboxedEnvironment
 
-from qcoder.model.config import read_json
 from qcoder.model.errors import CheckpointError
+from qcoder.model.json_file import read_json
 from qcoder.model.tokenizer import Tokenizer
 from qcoder.model.tool_calls import ToolCall
 

@@ -17,10 +17,10 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
-from qcoder.model.config import read_json
 from qcoder.model.errors import CheckpointError
 from qcoder.model.formats import GGUF_INDEX, GGUF_WEIGHTS, MatrixReader, matrix_reader
 from qcoder.model.gguf_file import GgufFile
+from qcoder.model.json_file import read_json
 from qcoder.model.matrix import Matrix, float_matrix
 from qcoder.model.tensor_file import AGAIN, DTYPES, FLOATS, SafetensorsFile, TensorFile
 

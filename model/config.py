@@ -7,7 +7,6 @@ says is read by its own file (`Architecture.fields`); the rotary part is `rope.p
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -16,6 +15,7 @@ from typing import Any
 from qcoder.kernels.rotary import Yarn
 from qcoder.model.errors import CheckpointError
 from qcoder.model.formats import quant_method
+from qcoder.model.json_file import id_list, read_json
 from qcoder.model.registry import ARCHITECTURES, network_class
 from qcoder.model.rope import extended_length, read_theta, read_yarn
 
@@ -206,19 +206,6 @@ def load_config(folder: Path, yarn_factor: float | None = None) -> ModelConfig:
         raise CheckpointError(f"{path}: {error}") from None
 
 
-def read_json(path: Path, when_missing: str) -> dict[str, Any]:
-    """A JSON object from a file of a checkpoint; raises `CheckpointError`."""
-    try:
-        data = json.loads(path.read_text(encoding="utf-8"))
-    except FileNotFoundError:
-        raise CheckpointError(when_missing) from None
-    except (OSError, ValueError) as error:
-        raise CheckpointError(f"{path}: cannot be read ({error}); download it again") from None
-    if not isinstance(data, dict):
-        raise CheckpointError(f"{path}: holds no JSON object; download it again")
-    return data
-
-
 def parse_config(data: dict[str, Any]) -> ModelConfig:
     """The config of a decoded `config.json`; raises KeyError, TypeError or ValueError."""
     kind = data.get("model_type")
@@ -293,10 +280,3 @@ def extended(config: ModelConfig, data: dict[str, Any], factor: float) -> ModelC
         return replace(config, yarn=None, max_context=trained)
     yarn = Yarn(factor, trained)
     return replace(config, yarn=yarn, max_context=extended_length(yarn))
-
-
-def id_list(value: Any) -> tuple[int, ...]:
-    """Token ids that may be given as one number, a list, or not at all."""
-    if value is None:
-        return ()
-    return tuple(int(v) for v in value) if isinstance(value, list) else (int(value),)

@@ -18,12 +18,13 @@ import torch
 from torch import Tensor
 
 from qcoder.model.checkpoint import INDEX, Checkpoint
-from qcoder.model.config import ModelConfig, load_config, read_json
+from qcoder.model.config import ModelConfig, load_config
 from qcoder.model.errors import CheckpointError
 from qcoder.model.gguf_config import HUB_TOKENIZER, tokenizer_metadata
 from qcoder.model.gguf_names import ARCHITECTURES, gguf_name
 from qcoder.model.import_plan import Item, Options, plan, refuse_stacks
 from qcoder.model.importer import EXTRA_FILES, Source, content, shard_name
+from qcoder.model.json_file import read_json
 from qcoder.model.shard_writer import write_shard
 
 FLOAT32_PARAMETERS = 200_000_000

@@ -23,10 +23,11 @@ from torch import Tensor
 
 from qcoder.kernels.tiled import TILE_ROWS, TiledShape, quantize, tile
 from qcoder.model.checkpoint import INDEX, Checkpoint, shard_paths
-from qcoder.model.config import load_config, read_json
+from qcoder.model.config import load_config
 from qcoder.model.errors import CheckpointError
 from qcoder.model.formats import GGUF_INDEX
 from qcoder.model.import_plan import BITS, HEAD, Item, Options, plan, refuse_stacks
+from qcoder.model.json_file import read_json
 from qcoder.model.manifest import MANIFEST, mark_verified, read_manifest, sha256
 from qcoder.model.matrix import Floats, Matrix
 from qcoder.model.quant import quantize_fp8, quantize_int4

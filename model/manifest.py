@@ -17,8 +17,8 @@ from typing import Any
 
 from platformdirs import user_cache_dir
 
-from qcoder.model.config import read_json
 from qcoder.model.errors import CheckpointError
+from qcoder.model.json_file import read_json
 
 logger = logging.getLogger(__name__)
 

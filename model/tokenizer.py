@@ -19,9 +19,9 @@ import xxhash
 from tokenizers import AddedToken
 from tokenizers import Tokenizer as Backend
 
-from qcoder.model.config import id_list, read_json
 from qcoder.model.errors import CheckpointError
 from qcoder.model.fast_tokens import fast_encode
+from qcoder.model.json_file import id_list, read_json
 
 MAX_COUNTS = 200_000
 """Texts whose number of tokens is remembered: some 25 MB."""

@@ -83,6 +83,10 @@ assert not code, code
     assert not modules_after(code) & {"torch", "transformers", "tokenizers"}
 
 
+def test_a_server_answers_before_it_needs_torch() -> None:
+    assert "torch" not in modules_after("import qcoder.lsp_server.requests")
+
+
 def test_the_checkout_is_not_on_the_path() -> None:
     assert str(ROOT) not in sys.path
     assert not (ROOT / "conftest.py").exists()
