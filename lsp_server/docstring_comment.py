@@ -24,7 +24,7 @@ TYPE_KINDS = frozenset({"class", "interface", "struct", "enum", "trait", "type",
 
 DIRECTIVE = re.compile(
     r"^\W*(?:eslint|@ts-|tslint|prettier-|istanbul|c8 |noinspection|NOLINT|nolint|go:|\+build"
-    r"|biome-|SPDX|Copyright|TODO|FIXME|region|endregion|-{3}|={3}|\*{3}|/{3})",
+    r"|biome-|SPDX|Copyright|TODO|FIXME|region|endregion)",
     re.IGNORECASE,
 )
 """Comments that say nothing about the definition below."""

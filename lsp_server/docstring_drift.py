@@ -60,12 +60,13 @@ def parameter_drift(shape: Shape, written: Written) -> Iterator[Drift]:
     if not documented or shape.kind == "property":
         return
     known = {p.name: p for p in (*shape.parameters, *shape.attributes)}
-    missing = [p for p in shape.parameters if not p.stars and not is_documented(p, written)]
-    missing = [p for p in missing if p.name[0] != "_"] if is_full_list(shape, written) else []
+    expected = [p for p in shape.parameters if not (p.stars or p.unnamed or p.name[0] == "_")]
+    missing = [p for p in expected if not is_documented(p, written)]
     unknown = [e for e in documented if e.name not in known]
-    if any(p.stars for p in shape.parameters) or not names_are_complete(shape):
+    if any(p.stars or p.unnamed for p in shape.parameters) or not names_are_complete(shape):
         unknown = []
     renamed = renames(shape, documented, missing, unknown)
+    missing = missing if is_full_list(shape, written) else []
     for entry, parameter in renamed:
         text = f"`{entry.name}` is called `{parameter.name}` in the code"
         yield Drift("renamed-parameter", text, entry.row, entry, parameter)
@@ -77,8 +78,9 @@ def parameter_drift(shape: Shape, written: Written) -> Iterator[Drift]:
         if all(parameter is not new for _, new in renamed):
             text = f"parameter `{parameter.name}` is not documented"
             yield Drift("missing-parameter", text, documented[0].row, None, parameter)
+    shared = [e.row for e in documented]
     for entry in documented:
-        if entry.name in known:
+        if entry.name in known and shared.count(entry.row) == 1:
             yield from entry_drift(entry, known[entry.name])
 
 

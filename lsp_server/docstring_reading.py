@@ -148,7 +148,8 @@ def read_python(rows: Sequence[Row]) -> Written:
     best = max(with_structure, key=lambda w: (len(w.entries), len(w.sections)))
     others = [w for w in with_structure if w is not best and w.entries]
     mixed = [(w.entries[0].row, f"{w.style} style in a {best.style} docstring") for w in others]
-    return replace(best, broken=(*best.broken, *mixed))
+    entries = (*best.entries, *(e for w in others for e in w.entries))
+    return replace(best, entries=entries, broken=(*best.broken, *mixed))
 
 
 def google(rows: Sequence[Row]) -> Written:

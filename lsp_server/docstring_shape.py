@@ -20,6 +20,7 @@ class Parameter:
     """A parameter, type parameter or attribute; texts are "" when absent.
 
     `stars` is "", "*" or "**". `passed_to` is the one callee that a starred parameter goes to.
+    `unnamed` says that the code takes it apart, and the name is ours.
     """
 
     name: str
@@ -27,6 +28,7 @@ class Parameter:
     default: str = ""
     stars: str = ""
     passed_to: str = ""
+    unnamed: bool = False
 
 
 @dataclass(frozen=True, slots=True)

@@ -66,6 +66,7 @@ def script_parameters(node: Node) -> Iterator[Parameter]:
             type=kind or ("object" if apart == "options" else literal_type(value)),
             default=short(text_of(value)) if apart is None else "",
             stars="..." if target.type == "rest_pattern" else "",
+            unnamed=apart is not None,
         )
 
 

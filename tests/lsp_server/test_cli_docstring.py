@@ -1,3 +1,4 @@
+import json
 from pathlib import Path
 
 import pytest
@@ -29,3 +30,94 @@ def test_docstring_write_refuses_what_it_cannot_keep(
     assert main(["docstring", "c.py", "--write", "--model", "none"]) == 2
     assert "UTF-8" in capsys.readouterr().err
     assert (repository / "c.py").read_bytes().startswith(b"# \xff\n")
+
+
+DRIFTED = '''"""A module."""
+
+
+def add(first, third):
+    """Add.
+
+    Args:
+        first: A.
+        second: B.
+    """
+'''
+
+
+def test_check_names_drift_and_update_mends_it(
+    repository: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (repository / "a.py").write_text(DRIFTED)
+    assert main(["docstring", "a.py", "--check"]) == 1
+    line = "a.py:9: renamed-parameter: `add`: `second` is called `third` in the code\n"
+    assert capsys.readouterr().out == line
+    assert main(["docstring", "a.py", "--write", "--model", "none"]) == 0
+    assert (repository / "a.py").read_text() == DRIFTED
+    assert main(["docstring", "a.py", "--update", "--diff", "--model", "none"]) == 0
+    assert "-        second: B.\n+        third: B.\n" in capsys.readouterr().out
+    assert main(["docstring", "a.py", "--update", "--write", "--model", "none"]) == 0
+    assert (repository / "a.py").read_text() == DRIFTED.replace("second", "third")
+    assert main(["docstring", "a.py", "--check"]) == 0
+
+
+def test_check_as_json_has_what_is_missing_and_what_has_drifted(
+    repository: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (repository / "a.py").write_text(DRIFTED + "\n\nclass Store:\n    size = 1\n")
+    assert main(["docstring", "a.py", "--check", "--format", "json"]) == 1
+    result = json.loads(capsys.readouterr().out)
+    assert [e["symbol"] for e in result["edits"]] == ["Store"]
+    assert [(d["rule"], d["symbol"], d["line"]) for d in result["drift"]] == [
+        ("renamed-parameter", "add", 9)
+    ]
+    assert result["stats"] == {"symbols": 1, "drift": 1, "files": 1, "written": False}
+
+
+def test_folders_are_walked_and_files_without_docstrings_of_their_own_left_out(
+    repository: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (repository / "package").mkdir()
+    (repository / "package" / "a.py").write_text("def load(path):\n    return path\n")
+    (repository / "package" / "b.go").write_text("package b\n\nfunc Load() {}\n")
+    (repository / "package" / "c.json").write_text("{}\n")
+    (repository / "other.py").write_text("def load(path):\n    return path\n")
+    assert main(["docstring", "package", "--check", "--format", "json"]) == 1
+    result = json.loads(capsys.readouterr().out)
+    assert {e["path"].split("/")[-1] for e in result["edits"]} == {"a.py", "b.go"}
+    assert main(["docstring", "package", "--write", "--model", "none"]) == 0
+    assert "// Load loads.\nfunc Load() {}" in (repository / "package" / "b.go").read_text()
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["a.py", "b.py", "--symbol", "add"], "exactly one file"),
+        (["missing.py"], "no such file or folder"),
+        (["a.py", "--symbol", "nobody"], "is not there"),
+        (["a.py", "--style", "javadoc"], "google, numpy, sphinx"),
+    ],
+)
+def test_wrong_use_says_what_and_what_to_do(
+    repository: Path, capsys: pytest.CaptureFixture[str], arguments: list[str], message: str
+) -> None:
+    (repository / "a.py").write_text(DRIFTED)
+    (repository / "b.py").write_text(DRIFTED)
+    assert main(["docstring", *arguments, "--model", "none"]) == 2
+    assert message in capsys.readouterr().err
+
+
+def test_style_follows_the_project_where_the_file_has_none(
+    repository: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (repository / "pyproject.toml").write_text(
+        '[tool.ruff.lint.pydocstyle]\nconvention = "numpy"\n'
+        "[tool.pydoclint]\narg-type-hints-in-docstring = false\n"
+    )
+    (repository / "a.py").write_text("def load_users(path: str) -> list[str]:\n    return []\n")
+    main(["docstring", "a.py", "--model", "none", "--format", "json", "--symbol", "load_users"])
+    (edit,) = json.loads(capsys.readouterr().out)["edits"]
+    assert edit["style"] == "numpy"
+    assert edit["docstring"].split("\n")[2:6] == [
+        "Parameters", "----------", "path", "    The path.",
+    ]  # fmt: skip
