@@ -29,7 +29,7 @@ from qcoder.context.imports import Import
 from qcoder.context.languages import language_of
 from qcoder.context.layers import Layers, Overlay
 from qcoder.context.names import NameMaps
-from qcoder.context.parse import read_syntax
+from qcoder.context.parse import Parsed, read_syntax
 from qcoder.context.privacy import exclude_spec, refused
 from qcoder.context.readers import read_files, read_record
 from qcoder.context.reading import PLAIN, Request, is_spoiled
@@ -184,17 +184,21 @@ class Index:
             return
         language = document.language or language_of(path, document.text)
         content_hash = xxhash.xxh3_128_digest(data)
-        current, overlay = self.record(path), self._layers.overlay(path)
+        current = self.record(path)
         if is_spoiled(path, current.facts if current else None):
             language = PLAIN
-        before = overlay.parsed if overlay and overlay.record.facts.language == language else None
-        parsed = read_syntax(document.text, language, before)
+        parsed = read_syntax(document.text, language, self.parsed(path, language))
         if current and (current.facts.hash, current.facts.language) == (content_hash, language):
             facts = current.facts
         else:
             facts = facts_of(document.text, language, parsed.syntax, content_hash)
         record = FileRecord(path, len(data), 0, facts)
         self._layers.cover(path, Overlay(document, record, parsed))
+
+    def parsed(self, path: str, language: str) -> Parsed | None:
+        """The tree of an open buffer as it was lately, for the next version of it."""
+        overlay = self._layers.overlay(path)
+        return overlay.parsed if overlay and overlay.record.facts.language == language else None
 
     def drop_overlay(self, path: str) -> None:
         """The buffer is closed: the file on the disk counts again."""

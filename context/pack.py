@@ -18,9 +18,10 @@ from qcoder.context.costs import SEGMENT_SLACK, Costs, meet
 from qcoder.context.definitions import MAX_MISSES, MIN_TOKENS, Definitions
 from qcoder.context.index import Index
 from qcoder.context.lookup import Lookup
+from qcoder.context.parse import read_syntax
 from qcoder.context.pieces import Piece, lines_piece, merge, render
 from qcoder.context.rank import rank_symbols
-from qcoder.context.record import FileRecord, analyse
+from qcoder.context.record import FileRecord, facts_of
 from qcoder.context.segments import (
     CursorWindow,
     Document,
@@ -113,7 +114,9 @@ def _site(
     record = index.record(path) if index else None
     known = record and (record.facts.hash, record.facts.language)
     if record is None or known != (data_hash, document.language):
-        facts = analyse(text, document.language, data_hash)
+        before = index.parsed(path, document.language) if index else None
+        found = read_syntax(text, document.language, before).syntax
+        facts = facts_of(text, document.language, found, data_hash)
         record = FileRecord(path, len(text), 0, facts)
     hidden = (window.start_line, window.end_line)
     return make_site(record, text[:offset], text[offset:], hidden, recent)

@@ -73,17 +73,24 @@ def lines_piece(
     reason: str,
 ) -> Piece | None:
     """Whole lines of a file, without blank ones at the ends; None when nothing is left."""
-    rows = text.split("\n")
-    start, end = lines[0], min(lines[1], len(rows))
-    while start < end and not rows[start].strip():
-        start += 1
-    while end > start and not rows[end - 1].strip():
-        end -= 1
-    if start >= end:
+    begin = _line_start(text, lines[0])
+    if begin < 0 or lines[0] >= lines[1]:
         return None
-    shown = "\n".join(row.removesuffix("\r") for row in rows[start:end])
-    first = _num_bytes("\n".join(rows[:start])) + (start > 0)
-    last = first + _num_bytes("\n".join(rows[start:end]))
+    count = lines[1] - lines[0]
+    rows = text[begin:].split("\n", count)[:count]
+    skipped, end = 0, len(rows)
+    while skipped < end and not rows[skipped].strip():
+        begin += len(rows[skipped]) + 1
+        skipped += 1
+    while end > skipped and not rows[end - 1].strip():
+        end -= 1
+    if skipped >= end:
+        return None
+    rows, start = rows[skipped:end], lines[0] + skipped
+    end = start + len(rows)
+    shown = "\n".join(row.removesuffix("\r") for row in rows)
+    first = _num_bytes(text[:begin])
+    last = first + _num_bytes("\n".join(rows))
     span = Span(first, last, start, end)
     return Piece(path, span, kind, name, Level.BODY, shown + "\n", score, reason)
 
@@ -109,5 +116,15 @@ def merge(pieces: Sequence[Piece], tokens: int) -> PackedSegment:
     return PackedSegment(segment, level, tokens, best.reason)
 
 
+def _line_start(text: str, line: int) -> int:
+    """Offset of a 0-based line; -1 when the text has no such line."""
+    start = 0
+    for _ in range(line):
+        start = text.find("\n", start) + 1
+        if start == 0:
+            return -1
+    return start
+
+
 def _num_bytes(text: str) -> int:
-    return len(text.encode("utf-8", "surrogatepass"))
+    return len(text) if text.isascii() else len(text.encode("utf-8", "surrogatepass"))

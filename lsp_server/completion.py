@@ -15,6 +15,7 @@ from qcoder.context.privacy import exclude_spec, refused
 from qcoder.context.repack import repack
 from qcoder.context.segments import PackedContext
 from qcoder.lsp_server.attempt import Attempt, Reason
+from qcoder.lsp_server.completion_cache import place_at
 from qcoder.lsp_server.completion_shape import Watch, block_end, either, wants_lines
 from qcoder.lsp_server.postprocess import Around, Cleaned, clean, may_complete_here
 from qcoder.lsp_server.prompts import SPECIAL_TOKENS, fim_prompt
@@ -235,12 +236,14 @@ def prepare(
     invoked: bool = False,
     max_tokens: int | None = None,
     last: Prepared | None = None,
+    earlier: Around | None = None,
 ) -> Prepared | None:
     """Everything before the first token, or None where there is nothing to complete.
 
     `last` is what was prepared for a place nearby a moment ago: in the same line its context stays.
+    `earlier` is the document as it was then or at any time, whose tree serves again.
     """
-    around = around_cursor(snapshot, line, column)
+    around = around_cursor(snapshot, line, column, earlier)
     if around is None or obstacle(snapshot, around, invoked) is not None:
         return None
     settings = snapshot.settings.completion
@@ -301,14 +304,20 @@ def is_refused(snapshot: Snapshot) -> bool:
     return refused(snapshot.path, data, exclude) is not None
 
 
-def around_cursor(snapshot: Snapshot, line: int, column: int) -> Around | None:
-    """The document split at the cursor; None when the position is not in it."""
-    lines = snapshot.document.text.split("\n")
-    if not 0 <= line < len(lines) or not 0 <= column <= len(lines[line]):
+def around_cursor(
+    snapshot: Snapshot, line: int, column: int, earlier: Around | None = None
+) -> Around | None:
+    """The document split at the cursor; None when the position is not in it.
+
+    `earlier` is what this gave for the document a moment ago; what it has parsed serves again.
+    """
+    text, language = snapshot.document.text, snapshot.document.language
+    place = place_at(text, line, column)
+    if place is None:
         return None
-    at = sum(len(text) + 1 for text in lines[:line]) + column
-    text = snapshot.document.text
-    return Around(text[:at], text[at:], snapshot.document.language)
+    tree = earlier.tree if earlier is not None and earlier.language == language else None
+    known = (earlier.prefix + earlier.suffix, tree) if earlier is not None and tree else None
+    return Around(place.head, place.tail, language, known)
 
 
 def budget_tokens(engine: Engine, wanted: int, max_tokens: int) -> int:

@@ -93,6 +93,7 @@ class Ahead:
     def prepare(self, ask: Ask) -> Prepared | None:
         """The prompt of a place; the one before serves while the user types on in its line."""
         lines = self._known.setdefault(ask.uri, {})
+        latest = next(reversed(lines.values()), None)
         known = lines.pop(ask.place.line, None)
         if known is not None and known.version == ask.version:
             lines[ask.place.line] = known
@@ -106,6 +107,7 @@ class Ahead:
             ask.engine,
             ask.invoked,
             last=known.prepared if known is not None and fresh else None,
+            earlier=latest.prepared.around if latest is not None else None,
         )
         if prepared is None:
             return None

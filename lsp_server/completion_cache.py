@@ -115,6 +115,8 @@ class CompletionCache:
 
 def place_at(text: str, line: int, column: int) -> Place | None:
     """The place at a 0-based position; None when the text does not have it."""
+    if line < 0 or column < 0:
+        return None
     start = 0
     for _ in range(line):
         start = text.find("\n", start) + 1

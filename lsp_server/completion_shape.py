@@ -24,12 +24,10 @@ def wants_lines(around: Around, policy: str, invoked: bool, small: bool = False)
         return False
     if around.line_prefix.strip():
         return invoked and BLOCK_OPENER.search(around.line_prefix) is not None
-    above = [text for text in around.prefix.split("\n")[:-1] if text.strip()][-1:]
+    above = around.line_above
     if not above:
         return False
-    return invoked or (
-        BLOCK_OPENER.search(above[0]) is not None and is_block_empty(around, above[0])
-    )
+    return invoked or (BLOCK_OPENER.search(above) is not None and is_block_empty(around, above))
 
 
 def is_block_empty(around: Around, opener: str) -> bool:

@@ -10,7 +10,7 @@ from __future__ import annotations
 import difflib
 import re
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 
 import tree_sitter
@@ -21,6 +21,7 @@ CLOSERS_ONLY = re.compile(r"^\s*[)>}\]\"'`]*\s*[:{;,]?\s*$")
 PAIRS = {")": "(", "]": "[", "}": "{"}
 BRACKETS = frozenset("()[]{}")
 MAX_LINES = 20
+MAX_LINES_BELOW = 64
 MIN_REPEATS = 3
 MAX_BRACKETS_CUT = 4
 NEAR_DUPLICATE = 0.95
@@ -30,16 +31,24 @@ SPECIAL = re.compile(r"<\|[a-z_]+\|>|^\s*```", re.MULTILINE)
 
 @dataclass(frozen=True)
 class Around:
-    """The text before and behind the cursor, and the language."""
+    """The text before and behind the cursor, and the language.
+
+    `earlier` is a text like it with its tree: only what has changed is parsed then.
+    """
 
     prefix: str
     suffix: str
     language: str
+    earlier: tuple[str, tree_sitter.Tree] | None = field(default=None, compare=False, repr=False)
 
     @cached_property
     def tree(self) -> tree_sitter.Tree | None:
         """Syntax tree of the text as it is; None for languages without grammar."""
-        return parse(self.prefix + self.suffix, self.language)
+        text = self.prefix + self.suffix
+        if self.earlier is None:
+            return parse(text, self.language)
+        known, tree = self.earlier
+        return tree if text == known else reparse(text, self.language, tree, known)
 
     @cached_property
     def error_count(self) -> int:
@@ -68,8 +77,14 @@ class Around:
 
     @property
     def next_lines(self) -> list[str]:
-        """Lines below the cursor's."""
-        return self.suffix.split("\n")[1:]
+        """Lines below the cursor's, as many as anybody looks at."""
+        return self.suffix.split("\n", MAX_LINES_BELOW + 1)[1 : MAX_LINES_BELOW + 1]
+
+    @property
+    def line_above(self) -> str:
+        """The nearest line above the cursor's that is not blank; "" when there is none."""
+        above = self.prefix[: self.prefix.rfind("\n") + 1].rstrip()
+        return above[above.rfind("\n") + 1 :]
 
 
 @dataclass(frozen=True, slots=True)
@@ -180,8 +195,7 @@ def drop_near_duplicate(text: str, around: Around) -> str:
     lines = [x.strip() for x in (around.line_prefix + text).split("\n") if x.strip()][:3]
     if not lines or len(lines[0]) < 6:
         return text
-    above = [x.strip() for x in around.prefix.split("\n")[:-1] if x.strip()][-1:]
-    if lines[0] in above:
+    if lines[0] == around.line_above.strip():
         return ""
     below = [x.strip() for x in around.next_lines if x.strip()][: len(lines)]
     return "" if len(below) == len(lines) and all(map(nearly_equal, lines, below)) else text

@@ -115,3 +115,22 @@ def test_filters_that_changed_the_text_are_named(
     source: str, raw: str, filters: tuple[str, ...]
 ) -> None:
     assert clean(raw, split(source)).filters == filters
+
+
+def test_a_tree_of_an_earlier_text_serves_for_the_next() -> None:
+    text = "def f(a):\n    return a\n\n\nx = f(1)\n"
+    earlier = Around(text[:20], text[20:], "python")
+    assert earlier.tree is not None
+    for at in range(len(text) + 1):
+        for typed in ("", "(", "b", "\n    "):
+            alone = Around(text[:at] + typed, text[at:], "python")
+            later = Around(text[:at] + typed, text[at:], "python", (text, earlier.tree))
+            assert later == alone
+            assert later.error_count == alone.error_count
+            assert later.errors_with("f(2)", 0) == alone.errors_with("f(2)", 0)
+
+
+def test_the_line_above_is_the_nearest_that_says_something() -> None:
+    assert split("a = 1\n  b = 2\n\n   \n‸").line_above == "  b = 2"
+    assert split("a = 1‸\n").line_above == ""
+    assert split("\n\n‸").line_above == ""
