@@ -7,6 +7,7 @@ Names come from the index's outline; what a function takes, gives and throws fro
 from __future__ import annotations
 
 import re
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import replace
 
@@ -21,6 +22,9 @@ from qcoder.lsp_server.python_tree import Node, parents, text_of, walk
 
 FUNCTION_KINDS = frozenset({"function", "method"})
 TYPE_KINDS = frozenset({"class", "interface", "struct", "enum", "trait", "type", "record"})
+
+FEWEST_WITH_PREFIX = 3
+"""Functions that make a common prefix the library's."""
 
 DIRECTIVE = re.compile(
     r"^\W*(?:eslint|@ts-|tslint|prettier-|istanbul|c8 |noinspection|NOLINT|nolint|go:|\+build"
@@ -51,7 +55,24 @@ def comment_shapes(text: str, language: str) -> list[Shape]:
     tree = tree_sitter.Parser(known).parse(data)
     reader = _Reader(language, spec, text.split("\n"), data, tree.root_node)
     found = [reader.shape(definition) for definition in outline(text, language)]
-    return [shape for shape in found if shape is not None]
+    shapes = [shape for shape in found if shape is not None]
+    return spoken(shapes) if language in ("c", "cpp", "shellscript") else shapes
+
+
+def spoken(shapes: list[Shape]) -> list[Shape]:
+    """The shapes, with names to speak of where most functions of the file share a prefix."""
+    functions = [s.name for s in shapes if s.kind in FUNCTION_KINDS and "_" in s.name.strip("_")]
+    if len(functions) < FEWEST_WITH_PREFIX:
+        return shapes
+    (prefix, count), *_ = Counter(name.partition("_")[0] + "_" for name in functions).most_common(1)
+    if 2 * count < len(functions):
+        return shapes
+    return [
+        replace(s, spoken=s.name[len(prefix) :])
+        if s.name.startswith(prefix) and s.name != prefix and s.kind in FUNCTION_KINDS
+        else s
+        for s in shapes
+    ]
 
 
 class _Reader:
@@ -74,7 +95,7 @@ class _Reader:
             return None
         is_function = definition.kind in FUNCTION_KINDS
         node = self.node(definition, is_function)
-        existing = self.existing(definition.span.start_line)
+        existing, commented = self.existing(definition.span.start_line)
         shape = Shape(
             name=definition.name,
             symbol=definition.qualified_name,
@@ -82,7 +103,7 @@ class _Reader:
             line=definition.line,
             span=(definition.span.start_line, definition.span.end_line),
             place=place,
-            documented=existing is not None,
+            documented=commented,
             existing=existing,
             stub=definition.body_span is None,
             public=not definition.nested
@@ -135,19 +156,21 @@ class _Reader:
                 return found
         return None
 
-    def existing(self, row: int) -> Existing | None:
-        """The documentation comment above a row."""
+    def existing(self, row: int) -> tuple[Existing | None, bool]:
+        """The documentation comment above a row, and whether any comment there says something."""
         top, bottom = comment_rows(self.rows, row, self.spec)
         if top == bottom:
-            return None
+            return None, False
         text = "\n".join(self.lines[top:bottom])
         begins = DOCUMENTING.get(self.language)
         body = text.lstrip()
-        if DIRECTIVE.match(body) or (begins is not None and not body.startswith(begins)):
-            return None
+        if DIRECTIVE.match(body):
+            return None, False
+        if begins is not None and not body.startswith(begins):
+            return None, True
         indent = len(text) - len(body)
         end = len(self.lines[bottom - 1].rstrip())
-        return Existing(top, indent, bottom - 1, end, text[indent:].rstrip())
+        return Existing(top, indent, bottom - 1, end, text[indent:].rstrip()), True
 
     def is_public(self, node: Node, definition: Definition) -> bool:
         """Whether others see a definition, by the rules of its language."""

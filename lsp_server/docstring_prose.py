@@ -14,6 +14,7 @@ from qcoder.lsp_server.docstring_words import (
     ADJECTIVES,
     QUESTIONS,
     article,
+    asks,
     indefinite,
     is_verb,
     plural,
@@ -100,6 +101,9 @@ UNITS = {
 VAGUE = frozenset(
     {"result", "results", "res", "ret", "rv", "out", "output", "value", "val", "r", "x"}
 )
+BOOLEANS = frozenset({"bool", "boolean", "Boolean", "_Bool", "builtins.bool"})
+TRUTHS = frozenset({"True", "False", "true", "false"})
+ITSELF = ({"self"}, {"this"}, {"cls"})
 NULLS = frozenset({"None", "null", "undefined", "nullptr", "NULL"})
 TELLING = (["timeout"], ["overflow"], ["abort"], ["exit"], ["disconnect"], ["cancelled"], ["io"])
 MAX_NAMED = 3
@@ -120,7 +124,7 @@ def summary_of(shape: Shape) -> str:
     """One sentence from a definition's name."""
     if shape.name in WHOLE_NAMES:
         return WHOLE_NAMES[shape.name]
-    words = words_of(shape.name)
+    words = words_of(shape.spoken or shape.name)
     if shape.kind == "module":
         return module_summary(shape, words)
     if not words:
@@ -133,13 +137,16 @@ def summary_of(shape: Shape) -> str:
     if shape.name in ("__init__", "__new__"):
         owner = words_of(shape.symbol.split(".")[-2]) if "." in shape.symbol else ["object"]
         return sentence(["initialize" if shape.name == "__init__" else "create", "the", *owner])
+    owner_name = shape.symbol.split(".")[-2] if "." in shape.symbol else ""
+    if owner_name and shape.name in ("new", owner_name):
+        return sentence(["create", *indefinite(words_of(owner_name) or ["object"])])
     return function_summary(shape, first, rest)
 
 
 def function_summary(shape: Shape, first: str, rest: list[str]) -> str:
     """The sentence of a function whose name has the words `first` and `rest`."""
     words = [first, *rest]
-    if first in QUESTIONS and rest:
+    if asks(first) and (rest or shape.returns in BOOLEANS):
         return f"Tell whether it {' '.join(words)}."
     if first in LEADS and rest:
         noun = article(rest) if first in ("get", "iter") else rest
@@ -148,6 +155,8 @@ def function_summary(shape: Shape, first: str, rest: list[str]) -> str:
         return sentence([first, *article(rest)])
     if shape.yields:
         return sentence(["yield", *words])
+    if shape.parameters and set(shape.returned) in ITSELF:
+        return sentence(["set", *article(words)])
     return sentence(["return", *article(words)]) if shape.gives_value else sentence(words)
 
 
@@ -224,17 +233,16 @@ def attribute_text(attribute: Parameter) -> str:
 
 def returns_text(shape: Shape) -> str:
     """What is returned or yielded, as far as name, type and return statements say it."""
-    words = words_of(shape.name)
+    words = words_of(shape.spoken or shape.name)
     nouns = words[1:] if words and (is_verb(words[0]) or words[0] in LEADS) else words
     if shape.yields:
         return sentence(["the", *nouns, "one at a time"]) if nouns else "The next item."
     values = set(shape.returned)
-    if shape.returns in ("bool", "boolean") or (
-        values and values <= {"True", "False", "true", "false"}
-    ):
-        asks = words[:1] and words[0] in QUESTIONS
-        return f"True if {'it ' + ' '.join(words) if asks else 'so'}, False otherwise."
-    if values in ({"self"}, {"this"}):
+    yes_or_no = shape.returns in BOOLEANS or (values and values <= TRUTHS)
+    if yes_or_no or (words[:1] and words[0] in QUESTIONS and may_be_bool(shape.returns)):
+        question = bool(words) and asks(words[0])
+        return f"True if {'it ' + ' '.join(words) if question else 'so'}, false otherwise."
+    if values in ITSELF:
         return "The object itself."
     text = value_text(values - NULLS, nouns)
     missing = sorted(values & NULLS)
@@ -242,6 +250,11 @@ def returns_text(shape: Shape) -> str:
         ["None"] if re.search(r"\| None\b|^Optional\[", shape.returns) else []
     )
     return f"{text.removesuffix('.')}, or {or_none[0]}." if or_none else text
+
+
+def may_be_bool(kind: str) -> bool:
+    """Whether a type, where there is one, can be a truth value; C has many names for it."""
+    return not kind or kind == "int" or "bool" in kind.lower()
 
 
 def value_text(values: set[str], nouns: list[str]) -> str:

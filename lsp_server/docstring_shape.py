@@ -78,7 +78,7 @@ class Shape:
     besides what operators raise (`implicit_raises`); it is only looked into where a docstring
     lists exceptions. `stub` says that there is no body to read from, `decorated` that a decorator may take
     other parameters than the function. `contents` are the names that
-    a module defines.
+    a module defines. `spoken` is the name without the prefix that a library's names share.
     """
 
     name: str
@@ -107,6 +107,7 @@ class Shape:
     existing: Existing | None = None
     public: bool = True
     bases: tuple[str, ...] = ()
+    spoken: str = ""
     contents: tuple[str, ...] = ()
 
 

@@ -180,12 +180,14 @@ def rust(shape: Shape, node: Node, language: str) -> Shape:
         name = text_of(child.child_by_field_name("pattern"))
         if child.type == "parameter" and name.strip("_").isidentifier():
             parameters.append(Parameter(name, flat(text_of(child.child_by_field_name("type")))))
+    last = named(node.child_by_field_name("body") or node)[-1:]
     fallible = re.match(r"(?:[\w:]*::)?Result\b", returns) is not None
     return replace(
         shape,
         parameters=tuple(parameters),
         returns=returns,
         gives_value=bool(returns) and returns not in NOTHING,
+        returned=tuple(text_of(n) for n in last if n.type == "self"),
         raises=tuple(errors_of(node)) if fallible else (),
         fallible=fallible,
         panics=any(True for _ in panics(node)),
@@ -230,7 +232,11 @@ def go(shape: Shape, node: Node, language: str) -> Shape:
 def c_family(shape: Shape, node: Node, language: str) -> Shape:
     """C and C++; `node` is the declarator with the parameters."""
     whole = next((p for p in parents(node) if p.type in WHOLE), node)
-    returns = flat(text_of(whole.child_by_field_name("type")))
+    kind = whole.child_by_field_name("type")
+    if kind is not None and kind.type == "macro_type_specifier":
+        # `API(type) name(...)`: what the macro is given.
+        kind = kind.child_by_field_name("type") or kind
+    returns = flat(text_of(kind))
     pointer = any(p.type == "pointer_declarator" for p in up_to(node, whole))
     template = whole.parent if whole.parent is not None else None
     made = tuple(c_type_parameters(template)) if template is not None else ()

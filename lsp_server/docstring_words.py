@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 
-WORD = re.compile(r"[A-Z]+(?=[A-Z][a-z])|[A-Z]?[a-z]+|[A-Z]+|\d+")
+WORD = re.compile(r"\b[a-z][A-Z]{2,}(?![a-z])|[A-Z]+(?=[A-Z][a-z])|[A-Z]?[a-z]+|[A-Z]+|\d+")
 DANGLING = frozenset({"a", "an", "the", "of", "to", "in", "on", "for", "with", "and", "or", "by"})
 
 _VERB_LIST = """
@@ -12,12 +12,12 @@ abort accept acquire activate add adjust advance align allocate allow announce a
 archive ask assert assign attach authenticate authorize await backup begin bind block book
 broadcast build bump cache calculate call cancel capture cast change check choose claim classify
 clean clear click clip clone close collapse collect combine commit compact compare compile complete
-compose compress compute concatenate configure confirm connect construct consume contain contains
+compose compress compute concatenate configure confirm connect construct consume contain
 convert copy count crawl create crop cut debug decide declare decode decompress decorate decrease
 decrypt deduplicate define delay delete deliver derive describe deserialize destroy detach detect
 determine diff disable discard disconnect discover dispatch display divide download drain draw
 drop dump duplicate echo edit eject embed emit enable encode encrypt end enforce enqueue ensure
-enter enumerate erase escape estimate evaluate evict examine exclude execute exit expand expect
+enter enumerate erase escape estimate evaluate equal evict examine exclude execute exist exit expand expect
 expire explain export expose extend extract fail fetch fill filter finalize find finish fire fit
 fix flag flatten flip flush focus fold follow force forget fork format forward free freeze fuse
 gather generate get give grant grow guess halt handle hash hide highlight hold hook ignore
@@ -66,13 +66,18 @@ ADJECTIVES = frozenset(
 
 def words_of(name: str) -> list[str]:
     """`loadUserHTTPConfig` and `load_user_http_config` as words; acronyms keep their capitals."""
-    words = WORD.findall(name)
+    words = [word for part in name.split("_") for word in WORD.findall(part)]
     return [w if len(w) > 1 and w.isupper() and not name.isupper() else w.lower() for w in words]
 
 
 def is_verb(word: str) -> bool:
     """Whether a name that begins with this word says what is done."""
     return word in VERBS or re.fullmatch(r"\w{2,}(?:i[sz]e|ify)", word) is not None
+
+
+def asks(word: str) -> bool:
+    """Whether a name that begins with this word is a question: `is_open`, `contains`, `exists`."""
+    return word in QUESTIONS or (word.endswith("s") and word not in VERBS and word[:-1] in VERBS)
 
 
 def is_plural(word: str) -> bool:
