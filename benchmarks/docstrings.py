@@ -253,7 +253,9 @@ def pydoclint_findings(
     if pydoclint is None:
         return
     path = ""
-    for line in output([pydoclint, f"--style={style}", "--quiet", str(folder)]).splitlines():
+    # In the folder itself: pydoclint reads the configuration of where it runs.
+    command = [str(Path(pydoclint).absolute()), f"--style={style}", "--quiet", str(folder)]
+    for line in output(command, folder).splitlines():
         found = re.match(r"\s+(\d+): (DOC\d+): (.*)", line)
         if found is None:
             path = line.strip() or path
@@ -261,9 +263,9 @@ def pydoclint_findings(
             yield path, int(found.group(1)), found.group(2)
 
 
-def output(command: Sequence[str]) -> str:
-    """What a tool prints, on both streams for those that report on stderr."""
-    done = subprocess.run(list(command), capture_output=True, text=True, check=False)
+def output(command: Sequence[str], folder: Path | None = None) -> str:
+    """What a tool prints, on stderr where that is all."""
+    done = subprocess.run(list(command), cwd=folder, capture_output=True, text=True, check=False)
     return done.stdout or done.stderr
 
 
