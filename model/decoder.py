@@ -13,7 +13,8 @@ throughout, so that a cached token equals a recomputed one.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
+from collections.abc import Sequence as IdSequence
 from dataclasses import dataclass
 from typing import Any, Protocol
 
@@ -117,6 +118,13 @@ class Network(Protocol):
         """An empty sequence."""
         ...
 
+    def reusable(self, ids: IdSequence[int], start: int, sequences: Iterable[Any]) -> list[Any]:
+        """`segment_reuse.Stretch`es of `sequences` to attach behind the first `start` ids.
+
+        To be asked before a sequence is cut; what is found stays valid.
+        """
+        ...
+
     def forward(self, ids: list[int], sequence: Any, all_logits: bool = False) -> Tensor:
         """See `Decoder.forward`."""
         ...
@@ -151,6 +159,11 @@ class Decoder:
     def new_sequence(self, capacity: int = FIRST_CAPACITY) -> Sequence:
         """An empty sequence."""
         return Sequence(self.cache_shape, capacity)
+
+    def reusable(self, ids: IdSequence[int], start: int, sequences: Iterable[Any]) -> list[Any]:
+        """Nothing: keys are held rotated to their positions."""
+        del ids, start, sequences
+        return []
 
     def forward(self, ids: list[int], sequence: Sequence, all_logits: bool = False) -> Tensor:
         """Compute `ids` behind what `sequence` holds and append them to it.

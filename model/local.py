@@ -31,6 +31,7 @@ from qcoder.model.prefix_cache import PrefixCache, boundaries
 from qcoder.model.registry import DEFAULT_FOLDER, find_model, network_class
 from qcoder.model.request import FinishReason, GenerationRequest, GenerationStats, TokenOut
 from qcoder.model.sampler import sample
+from qcoder.model.segment_reuse import Stretch
 from qcoder.model.stop import StopFilter, interrupted
 from qcoder.model.tokenizer import StreamDecoder, Tokenizer
 
@@ -105,8 +106,9 @@ class LocalEngine:
         yarn_factor: float | None = None,
         max_context: int | None = None,
         threads: int = 0,
+        reuse: str = "exact",
     ) -> LocalEngine:
-        """See `Engine.load`."""
+        """See `Engine.load`; `reuse` is a name of `segment_reuse.MODES`."""
         _check_options(device, dtype, quantize)
         began = time.perf_counter()
         torch.set_num_threads(threads or default_threads())
@@ -131,7 +133,11 @@ class LocalEngine:
             info.name, info.parameters, chosen, limit, time.perf_counter() - began,
         )  # fmt: skip
         return LocalEngine(
-            native_model(decoder) or decoder, tokenizer, info, Mixture.load_for(info), threads
+            native_model(decoder, reuse) or decoder,
+            tokenizer,
+            info,
+            Mixture.load_for(info),
+            threads,
         )
 
     @property
@@ -186,10 +192,12 @@ class LocalEngine:
         ids = request.prompt.ids
         room = min(request.max_tokens, self._info.max_context - len(ids))
         began = time.perf_counter()
+        moved = self._model.reusable(ids, self._cache.longest(ids), self._cache.sequences)
         sequence, reused = self._cache.acquire(ids, len(ids) + max(room, 0))
         progress = _Progress(len(ids), reused)
         try:
-            logits, ended = self._prefill(sequence, request)
+            logits, ended = self._prefill(sequence, request, moved)
+            progress.reused_tokens += sum(part.end - part.start for part in moved)
             progress.prefill_s = time.perf_counter() - began
             if logits is None or room <= 0:
                 yield TokenOut(-1, "", 0.0, "model", finish=ended or FinishReason.LENGTH)
@@ -221,21 +229,29 @@ class LocalEngine:
         )
 
     def _prefill(
-        self, sequence: CachedSequence, request: GenerationRequest
+        self, sequence: Any, request: GenerationRequest, moved: Sequence[Stretch]
     ) -> tuple[torch.Tensor | None, FinishReason | None]:
-        """Compute the rest of the prompt in chunks; logits of its last token, or why it ended early."""
+        """Compute the rest of the prompt in chunks; logits of its last token, or why it ended early.
+
+        `moved`: what is attached on the way, in order.
+        """
         torch.set_num_threads(self._threads)
         logits = None
         ids = request.prompt.ids
         kept = self._boundaries(ids)
-        for end in chunk_ends(len(sequence), len(ids), kept):
-            ended = interrupted(request)
-            if ended is not None:
-                return None, ended
-            with torch.inference_mode():
-                logits = self._model.forward(list(ids[len(sequence) : end]), sequence)
-            if end in kept:
-                sequence.snapshot()
+        attached = {part.start: part for part in moved}
+        for stop in (*attached, len(ids)):
+            for end in chunk_ends(len(sequence), stop, kept):
+                ended = interrupted(request)
+                if ended is not None:
+                    return None, ended
+                if end > len(sequence):
+                    with torch.inference_mode():
+                        logits = self._model.forward(list(ids[len(sequence) : end]), sequence)
+                if end in kept:
+                    sequence.snapshot()
+            if stop in attached:
+                sequence.attach(attached[stop].pages)
         return logits, None
 
     def _boundaries(self, ids: Sequence[int]) -> list[int]:
@@ -294,9 +310,9 @@ class LocalEngine:
 
 
 def chunk_ends(start: int, end: int, kept: Sequence[int]) -> list[int]:
-    """Where the forward passes over a prompt end: after each chunk, at each of `kept`, at the end."""
+    """Where the forward passes from `start` to `end` end: after each chunk, at each of `kept`."""
     chunks = range(start + PREFILL_CHUNK, end, PREFILL_CHUNK)
-    return sorted({*chunks, *(at for at in kept if start < at), end})
+    return sorted({*chunks, *(at for at in kept if start < at < end), end})
 
 
 def _token(token: int, blended: BlendResult, text: str) -> TokenOut:

@@ -6,6 +6,8 @@ stay with `decoder.py`, whose blocks use the kernels for the products they can.
 
 from __future__ import annotations
 
+from collections.abc import Iterable, Sequence
+
 import torch
 import torch.nn.functional as F
 from torch import Tensor
@@ -25,6 +27,7 @@ from qcoder.model.kv_cache import CacheShape
 from qcoder.model.linear import Linear
 from qcoder.model.mlp import DenseMlp, SparseMlp
 from qcoder.model.paged_cache import PagedSequence
+from qcoder.model.segment_reuse import MODES, Stretch, reusable
 from qcoder.model.tiled_layers import TiledExperts, TiledLinear
 
 ALONE_PARAMETERS = 16_000_000
@@ -38,8 +41,9 @@ ALONE_TOKENS = 4
 class NativeModel:
     """Weights and forward pass, as `Decoder`; sequences are in pages."""
 
-    def __init__(self, decoder: Decoder, kernels: NativeDecoder) -> None:
-        self._decoder, self._kernels = decoder, kernels
+    def __init__(self, decoder: Decoder, kernels: NativeDecoder, reuse: str = "exact") -> None:
+        """`reuse`: a name of `segment_reuse.MODES`."""
+        self._decoder, self._kernels, self._mode = decoder, kernels, MODES[reuse]
         self.config: ModelConfig = decoder.config
         shape = decoder.cache_shape
         self.cache_shape = CacheShape(
@@ -56,7 +60,13 @@ class NativeModel:
     def new_sequence(self, capacity: int = 0) -> PagedSequence:
         """An empty sequence."""
         del capacity
-        return PagedSequence(self._kernels, self.cache_shape.max_tokens)
+        return PagedSequence(self._kernels, self.cache_shape.max_tokens, self._mode is None)
+
+    def reusable(
+        self, ids: Sequence[int], start: int, sequences: Iterable[PagedSequence]
+    ) -> list[Stretch]:
+        """See `Network.reusable`."""
+        return [] if self._mode is None else reusable(ids, start, sequences, self._mode)
 
     def forward(self, ids: list[int], sequence: PagedSequence, all_logits: bool = False) -> Tensor:
         """See `Decoder.forward`."""
@@ -81,7 +91,7 @@ class NativeModel:
         return logits
 
 
-def native_model(decoder: Decoder) -> NativeModel | None:
+def native_model(decoder: Decoder, reuse: str = "exact") -> NativeModel | None:
     """The decoder in the kernels, None where one of its blocks is not to be had there."""
     c = decoder.config
     shape = DecoderShape(
@@ -96,7 +106,7 @@ def native_model(decoder: Decoder) -> NativeModel | None:
     native: Native = decoder.head.native
     frequency = frequencies(c.rotary_dim, c.rope_theta, c.yarn)
     kernels = NativeDecoder(native, shape, layers, decoder.norm, _matrix(decoder.head), frequency)
-    return NativeModel(decoder, kernels)
+    return NativeModel(decoder, kernels, reuse)
 
 
 def _layer(layer: Layer) -> DecoderLayer | None:

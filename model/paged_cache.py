@@ -2,11 +2,14 @@
 
 A page holds all layers of its tokens and is rotated by places within the page alone; the page table
 says which position a page begins at (`kernels/native/instructions.hpp`). So a page is shared by as
-many sequences as begin the same way, and it can be placed anywhere. A page is written only by the
-sequence that began it, and never where another may read: one that was shared is copied first.
+many sequences as begin the same way, and it can be attached at another position
+(`segment_reuse.py`). A page is written only by the sequence that began it, and never where another
+may read: one that was shared is copied first.
 """
 
 from __future__ import annotations
+
+from collections.abc import Sequence as IdSequence
 
 import numpy as np
 import torch
@@ -17,18 +20,23 @@ from qcoder.kernels.rotary import Rotary
 
 
 class Page:
-    """Keys and values of up to 32 tokens; `shared` once a second sequence has it."""
+    """Keys and values of up to 32 tokens, and which ones once it is full.
 
-    __slots__ = ("data", "shared")
+    `shared` once a second sequence may read it. `age` counts how often what the page was computed from
+    was itself attached elsewhere: 0 is exact.
+    """
 
-    def __init__(self, halves: int) -> None:
+    __slots__ = ("age", "data", "ids", "shared")
+
+    def __init__(self, halves: int, age: int = 0) -> None:
         # Zeros, since whatever lies behind the last token is multiplied with weights of zero.
         self.data: Tensor = torch.zeros(halves, dtype=torch.float16)
-        self.shared = False
+        self.ids: tuple[int, ...] = ()
+        self.shared, self.age = False, age
 
     def copy(self) -> Page:
-        """A page with the same content."""
-        new = Page(0)
+        """A page with the same content, to be written on."""
+        new = Page(0, self.age)
         new.data = self.data.clone()
         return new
 
@@ -36,15 +44,21 @@ class Page:
 class PagedSequence:
     """One growing sequence; offers what `kv_cache.Sequence` offers to the prefix cache.
 
-    `ids[i]` lies in page i // 32 at place i % 32.
+    `starts[i]` is the position of the first token of page i. Computed tokens fill one page after the
+    other; attached pages begin wherever the sequence ends, and leave the page before them as it is.
+    With `exact_only` the sequence can be cut to what was computed from its own tokens alone.
     """
 
-    __slots__ = ("_decoder", "_max_tokens", "_pages", "_table", "_turns", "ids")
+    __slots__ = (
+        "_decoder", "_max_tokens", "_table", "_turns", "exact", "exact_only", "ids", "pages", "starts",
+    )  # fmt: skip
 
-    def __init__(self, decoder: NativeDecoder, max_tokens: int) -> None:
-        self._decoder, self._max_tokens = decoder, max_tokens
+    def __init__(self, decoder: NativeDecoder, max_tokens: int, exact_only: bool = True) -> None:
+        self._decoder, self._max_tokens, self.exact_only = decoder, max_tokens, exact_only
         self.ids: list[int] = []
-        self._pages: list[Page] = []
+        self.pages: list[Page] = []
+        self.starts: list[int] = []
+        self.exact = 0
         self._turns: list[Tensor] = []
         self._table = np.zeros(16, dtype=PAGE_ENTRY)
 
@@ -52,14 +66,14 @@ class PagedSequence:
         return len(self.ids)
 
     @property
-    def capacity(self) -> int:
-        """Tokens that fit into the pages there are."""
-        return PAGE_TOKENS * len(self._pages)
-
-    @property
     def size_bytes(self) -> int:
         """Memory of the pages, those that are shared counted in each sequence."""
-        return len(self._pages) * self._decoder.page_halves * 2
+        return len(self.pages) * self._decoder.page_halves * 2
+
+    @property
+    def age(self) -> int:
+        """Of what is computed next: more than that of the oldest page, if any was attached."""
+        return 0 if self.exact == len(self.ids) else 1 + max(page.age for page in self.pages)
 
     def reserve(self, tokens: int) -> None:
         """Refuse more than the model's context (`ValueError`); pages are made when written."""
@@ -70,15 +84,17 @@ class PagedSequence:
         """Make room for `count` new tokens, of which the last `keep` want logits; see `Run`."""
         start, end = len(self.ids), len(self.ids) + count
         self._make_room(start, end)
+        # New tokens go into the last pages, which lie 32 positions apart.
+        first = int(np.searchsorted(self.starts, start, side="right")) - 1
         slots = np.arange(start, end)
+        offsets = slots - self.starts[first]
         rows = rotary.rows(start, end)
-        pages = self._table[: len(self._pages)].copy()
-        pages["count"] = PAGE_TOKENS
-        pages["count"][-1] = end - PAGE_TOKENS * (len(pages) - 1)
+        pages = self._table[: len(self.pages)].copy()
+        pages["count"] = np.diff(self.starts, append=end)
         return Run(
             pages,
-            slots // PAGE_TOKENS,
-            slots % PAGE_TOKENS,
+            first + offsets // PAGE_TOKENS,
+            offsets % PAGE_TOKENS,
             slots + 1,
             rows[0],
             rows[1],
@@ -87,54 +103,85 @@ class PagedSequence:
 
     def extend(self, ids: list[int]) -> None:
         """All layers have computed `ids`: from now on they count."""
+        if self.exact == len(self.ids):
+            self.exact += len(ids)
         self.ids.extend(ids)
+        for index in range(len(self.pages) - 1, -1, -1):
+            start, page = self.starts[index], self.pages[index]
+            if page.ids:
+                break
+            if len(self.ids) - start >= PAGE_TOKENS:
+                page.ids = tuple(self.ids[start : start + PAGE_TOKENS])
+
+    def attach(self, pages: IdSequence[Page]) -> None:
+        """Append full pages that were computed elsewhere, whatever stood before them there."""
+        for page in pages:
+            page.shared = True
+            self._append(page, len(self.ids))
+            self.ids.extend(page.ids)
 
     def snapshot(self) -> None:
         """Nothing to do: pages can be cut anywhere."""
 
     def cuttable(self, length: int) -> int:
         """The longest prefix of at most `length` tokens that the sequence can be cut to."""
-        return min(length, len(self.ids))
+        return min(length, self.exact if self.exact_only else len(self.ids))
 
     def truncate(self, length: int) -> None:
         """Forget everything from `length` on."""
         del self.ids[length:]
-        used = -(-length // PAGE_TOKENS)
-        del self._pages[used:], self._turns[used:]
+        self.exact = min(self.exact, length)
+        used = self._pages_of(length)
+        for part in (self.pages, self.starts, self._turns):
+            del part[used:]
+        if used and self.starts[-1] + PAGE_TOKENS > length and not self.pages[-1].shared:
+            self.pages[-1].ids = ()
 
     def copy_prefix(self, length: int) -> PagedSequence:
         """A new sequence with the first `length` tokens of this one, in the same pages."""
-        copy = PagedSequence(self._decoder, self._max_tokens)
-        copy.ids = self.ids[:length]
-        used = -(-length // PAGE_TOKENS)
-        copy._pages, copy._turns = self._pages[:used], self._turns[:used]
-        for page in copy._pages:
+        copy = PagedSequence(self._decoder, self._max_tokens, self.exact_only)
+        copy.ids, copy.exact = self.ids[:length], min(self.exact, length)
+        used = self._pages_of(length)
+        copy.pages, copy.starts = self.pages[:used], self.starts[:used]
+        copy._turns = self._turns[:used]
+        for page in copy.pages:
             page.shared = True
         copy._table = self._table[: max(used, 16)].copy()
         return copy
 
     def check_integrity(self) -> None:
         """Assert what must always hold; keys and values of known tokens are finite numbers."""
-        assert len(self._pages) == len(self._turns) == -(-len(self.ids) // PAGE_TOKENS)
-        assert len(self.ids) <= self._max_tokens
-        assert len(self._pages) <= len(self._table)
-        for index, page in enumerate(self._pages):
+        assert len(self.pages) == len(self.starts) == len(self._turns) <= len(self._table)
+        assert self.exact <= len(self.ids) <= self._max_tokens
+        ends = [*self.starts[1:], len(self.ids)]
+        for index, (page, start, end) in enumerate(zip(self.pages, self.starts, ends, strict=True)):
+            assert 0 < end - start <= PAGE_TOKENS
+            assert not page.ids or page.ids[: end - start] == tuple(self.ids[start:end])
+            assert end > self.exact or start == PAGE_TOKENS * index, "exact pages lie side by side"
             assert self._table["data"][index] == page.data.data_ptr()
             assert self._table["turn"][index] == self._turns[index].data_ptr()
             assert bool(page.data.isfinite().all())
 
+    def _pages_of(self, length: int) -> int:
+        return int(np.searchsorted(self.starts, length, side="left"))
+
     def _make_room(self, start: int, end: int) -> None:
         """Pages for the tokens from `start` to `end`; one that others read is not written."""
-        needed = -(-end // PAGE_TOKENS)
-        if needed > len(self._table):
-            grown = np.zeros(max(needed, 2 * len(self._table)), dtype=PAGE_ENTRY)
-            grown[: len(self._table)] = self._table
-            self._table = grown
-        if start % PAGE_TOKENS and self._pages[-1].shared:
-            self._pages[-1] = self._pages[-1].copy()
-            self._table["data"][len(self._pages) - 1] = self._pages[-1].data.data_ptr()
-        for index in range(len(self._pages), needed):
-            page, turn = Page(self._decoder.page_halves), self._decoder.turn(PAGE_TOKENS * index)
-            self._pages.append(page)
-            self._turns.append(turn)
-            self._table[index] = (page.data.data_ptr(), turn.data_ptr(), 0)
+        age = self.age
+        if self.pages and start < self.starts[-1] + PAGE_TOKENS:
+            if self.pages[-1].shared:
+                self.pages[-1] = self.pages[-1].copy()
+                self._table["data"][len(self.pages) - 1] = self.pages[-1].data.data_ptr()
+            self.pages[-1].age = max(age, self.pages[-1].age)
+            start = self.starts[-1] + PAGE_TOKENS
+        for position in range(start, end, PAGE_TOKENS):
+            self._append(Page(self._decoder.page_halves, age), position)
+
+    def _append(self, page: Page, position: int) -> None:
+        index, turn = len(self.pages), self._decoder.turn(position)
+        if index == len(self._table):
+            self._table = np.concatenate([self._table, np.zeros_like(self._table)])
+        self._table[index] = (page.data.data_ptr(), turn.data_ptr(), 0)
+        self.pages.append(page)
+        self.starts.append(position)
+        self._turns.append(turn)

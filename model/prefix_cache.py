@@ -77,6 +77,15 @@ class PrefixCache(Generic[S]):
         """Memory of all sequences."""
         return sum(s.size_bytes for s in self._sequences)
 
+    @property
+    def sequences(self) -> tuple[S, ...]:
+        """What is kept."""
+        return tuple(self._sequences)
+
+    def longest(self, ids: IdSequence[int]) -> int:
+        """How many of the ids `acquire` would find."""
+        return self._longest(ids)[1]
+
     def acquire(self, ids: IdSequence[int], total_tokens: int) -> tuple[S, int]:
         """A sequence cut to the first n ids of the prompt, and n; n < len(ids).
 

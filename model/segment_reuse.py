@@ -1,0 +1,160 @@
+"""Keys and values of text that moved: pages are attached where the same tokens stand in a new prompt.
+
+Behind an edited line, in a file that was moved within the pack, the tokens are those of pages that were
+computed before, at another position and behind other text. Positions cost nothing (`paged_cache.py`).
+What other text they were computed behind makes a difference that fades with the distance to what changed
+(CacheBlend, arXiv 2405.16444; EPIC, arXiv 2410.15332): so the tokens up to the first whole page, more of
+them if a mode says so, and the last tokens of the prompt, which decide most about what comes next, are
+computed anew. `benchmarks/kv_reuse.py` measures what is lost.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from qcoder.kernels.native_decoder import PAGE_TOKENS
+from qcoder.model.paged_cache import Page, PagedSequence
+
+BASE = np.uint64(0x9E3779B97F4A7C15)
+"""Of the rolling hash, modulo 2^64; odd, so that it can be divided by."""
+
+
+@dataclass(frozen=True, slots=True)
+class ReuseMode:
+    """How freely pages are attached.
+
+    lead: pages computed anew at the start of each stretch of them; tail: tokens computed anew at the end of the
+    prompt; least: pages a stretch has to have behind its lead; oldest: `Page.age` up to which pages count.
+    """
+
+    lead: int
+    tail: int
+    least: int
+    oldest: int
+
+
+MODES: dict[str, ReuseMode | None] = {
+    "exact": None,
+    "balanced": ReuseMode(lead=0, tail=32, least=2, oldest=2),
+    "fast": ReuseMode(lead=0, tail=16, least=1, oldest=8),
+}
+"""By the setting's name; exact attaches nothing, so that every token is that of a cold start."""
+
+
+@dataclass(frozen=True, slots=True)
+class Stretch:
+    """Pages for the tokens of a prompt from `start` on."""
+
+    start: int
+    pages: tuple[Page, ...]
+
+    @property
+    def end(self) -> int:
+        """Where they end."""
+        return self.start + PAGE_TOKENS * len(self.pages)
+
+
+def reusable(
+    ids: Sequence[int], start: int, sequences: Iterable[PagedSequence], mode: ReuseMode
+) -> list[Stretch]:
+    """What to attach of `sequences` behind the first `start` ids, in order of position."""
+    limit = len(ids) - mode.tail
+    known = _known(sequences, mode.oldest)
+    if not known or limit - start < PAGE_TOKENS * (mode.lead + mode.least):
+        return []
+    found: list[Stretch] = []
+    at = start
+    for position in _candidates(ids, start, limit, known):
+        if position < at:
+            continue
+        pages = _longest(ids, position, limit, known)
+        if len(pages) >= mode.lead + mode.least:
+            first = position + PAGE_TOKENS * mode.lead
+            found.append(Stretch(first, pages[mode.lead :]))
+            at = found[-1].end
+    for stretch in found:
+        for page in stretch.pages:
+            page.shared = True  # whoever has it now may be cut and go on writing
+    return found
+
+
+@dataclass(frozen=True, slots=True)
+class _Place:
+    """Page `index` of a sequence."""
+
+    sequence: PagedSequence
+    index: int
+
+    @property
+    def page(self) -> Page:
+        return self.sequence.pages[self.index]
+
+
+def _known(sequences: Iterable[PagedSequence], oldest: int) -> dict[int, list[_Place]]:
+    """Full pages by the hash of their tokens."""
+    places = [
+        _Place(sequence, index)
+        for sequence in sequences
+        for index, page in enumerate(sequence.pages)
+        if page.ids and page.age <= oldest
+    ]
+    if not places:
+        return {}
+    hashes = _hashes(np.array([place.page.ids for place in places], dtype=np.uint64))
+    known: dict[int, list[_Place]] = {}
+    for place, key in zip(places, hashes.tolist(), strict=True):
+        known.setdefault(key, []).append(place)
+    return known
+
+
+def _hashes(rows: np.ndarray) -> np.ndarray:
+    """Hashes [n] of rows of tokens [n, 32] uint64."""
+    hashes: np.ndarray = (rows * _powers(PAGE_TOKENS)).sum(axis=1, dtype=np.uint64)
+    return hashes
+
+
+def _powers(count: int, base: np.uint64 = BASE) -> np.ndarray:
+    powers: np.ndarray = np.full(count, base, dtype=np.uint64)
+    powers[0] = 1
+    return np.cumprod(powers, dtype=np.uint64)
+
+
+def _candidates(
+    ids: Sequence[int], start: int, limit: int, known: dict[int, list[_Place]]
+) -> list[int]:
+    """Positions between both at which 32 tokens have the hash of a known page."""
+    tokens = np.array(ids[start:limit], dtype=np.uint64)
+    sums = np.cumsum(tokens * _powers(len(tokens)), dtype=np.uint64)
+    sums = np.r_[np.uint64(0), sums]
+    inverse = np.uint64(pow(int(BASE), -1, 1 << 64))
+    windows = (sums[PAGE_TOKENS:] - sums[:-PAGE_TOKENS]) * _powers(len(tokens), inverse)[
+        : len(tokens) - PAGE_TOKENS + 1
+    ]
+    hits = np.isin(windows, np.fromiter(known, dtype=np.uint64, count=len(known)))
+    return [start + int(at) for at in np.flatnonzero(hits)]
+
+
+def _longest(
+    ids: Sequence[int], position: int, limit: int, known: dict[int, list[_Place]]
+) -> tuple[Page, ...]:
+    """The longest row of neighbouring pages of one sequence that stands at `position`."""
+    best: tuple[Page, ...] = ()
+    window = np.array([ids[position : position + PAGE_TOKENS]], dtype=np.uint64)
+    for place in known.get(int(_hashes(window)[0]), ()):
+        pages: list[Page] = []
+        at, index, sequence = position, place.index, place.sequence
+        while at + PAGE_TOKENS <= limit and index < len(sequence.pages):
+            page = sequence.pages[index]
+            side_by_side = (
+                not pages or sequence.starts[index - 1] + PAGE_TOKENS == sequence.starts[index]
+            )
+            if not side_by_side or page.ids != tuple(ids[at : at + PAGE_TOKENS]):
+                break
+            pages.append(page)
+            at, index = at + PAGE_TOKENS, index + 1
+        if len(pages) > len(best):
+            best = tuple(pages)
+    return best

@@ -1,0 +1,218 @@
+"""Pages at other positions: what is attached, that positions are right, that nothing else changes."""
+
+import random
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from qcoder.kernels.native_library import library
+from qcoder.model.local import LocalEngine
+from qcoder.model.native_model import NativeModel
+from qcoder.model.paged_cache import PagedSequence
+from qcoder.model.prefix_cache import PrefixCache
+from qcoder.model.request import GenerationRequest, Prompt
+from qcoder.model.segment_reuse import MODES, ReuseMode, reusable
+
+pytestmark = pytest.mark.skipif(
+    library() is None, reason="the compiled kernels are not installed (no C++ compiler)"
+)
+
+FREE = ReuseMode(lead=0, tail=1, least=1, oldest=9)
+SHAPE = {
+    "hidden_size": 64,
+    "moe_intermediate_size": 64,
+    "head_dim": 32,
+    "max_position_embeddings": 2048,
+}
+
+
+@pytest.fixture(autouse=True, scope="module")
+def without_compiled_kernels() -> Iterator[None]:
+    """Here they are used."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("QCODER_KERNELS", "cpu")
+        yield
+
+
+@pytest.fixture(scope="module")
+def folder(make_tiny: Callable[..., Any], tmp_path_factory: pytest.TempPathFactory) -> str:
+    from qcoder.model.import_plan import Options
+    from qcoder.model.importer import import_model
+
+    tiny = make_tiny(seed=3, **SHAPE)
+    target = tmp_path_factory.mktemp("imported") / "int8"
+    import_model(tiny.folder, target, Options("int8"))
+    return str(target)
+
+
+@pytest.fixture(scope="module")
+def model(folder: str) -> NativeModel:
+    found = LocalEngine.load(folder, reuse="balanced")._model
+    assert isinstance(found, NativeModel)
+    return found
+
+
+def ids_of(size: int, seed: int) -> list[int]:
+    rng = random.Random(seed)
+    return [rng.randrange(300) for _ in range(size)]
+
+
+def computed(model: NativeModel, ids: list[int]) -> PagedSequence:
+    sequence = model.new_sequence()
+    with torch.inference_mode():
+        model.forward(ids, sequence)
+    return sequence
+
+
+def fill(model: NativeModel, sequence: PagedSequence, ids: list[int], stretches: Any) -> Any:
+    """Compute and attach up to the end; the logits of the last token."""
+    for stretch in stretches:
+        if stretch.start > len(sequence):
+            with torch.inference_mode():
+                model.forward(ids[len(sequence) : stretch.start], sequence)
+        sequence.attach(stretch.pages)
+    with torch.inference_mode():
+        return model.forward(ids[len(sequence) :], sequence)
+
+
+def test_a_line_edited_in_the_middle_keeps_what_is_behind_it(model: NativeModel) -> None:
+    old = ids_of(500, 1)
+    new = [*old[:240], *ids_of(7, 2), *old[250:]]
+    sequence = computed(model, old)
+    mode = MODES["balanced"]
+    assert mode is not None
+    (stretch,) = reusable(new, 240, [sequence], mode)
+    # The first whole page behind the edit is old[256:288].
+    assert stretch.start == 253
+    assert stretch.end <= len(new) - mode.tail
+    assert [page.ids for page in stretch.pages] == [
+        tuple(old[at : at + 32]) for at in range(256, 256 + 32 * len(stretch.pages), 32)
+    ]
+
+
+def test_a_lead_is_computed_anew(model: NativeModel) -> None:
+    old = ids_of(300, 1)
+    mode = ReuseMode(lead=1, tail=8, least=2, oldest=0)
+    (stretch,) = reusable([5, *old], 0, [computed(model, old)], mode)
+    assert stretch.start == 33
+
+
+def test_a_file_that_moved_within_the_prompt_is_found(model: NativeModel) -> None:
+    head, first, second, end = ids_of(40, 1), ids_of(170, 2), ids_of(200, 3), ids_of(60, 4)
+    sequence = computed(model, head + first + second + end)
+    ids = head + second + first + end
+    found = reusable(ids, 40, [sequence], FREE)
+    attached = sum(stretch.end - stretch.start for stretch in found)
+    assert len(found) >= 2
+    assert attached >= 0.75 * (len(first) + len(second))
+
+
+def test_attached_pages_are_seen_at_their_new_positions(model: NativeModel) -> None:
+    # One page alone: in layer 0 keys and values depend on nothing before it, and a model cut after
+    # layer 0 says exactly what it says without the cache, whichever position the page is moved to.
+    decoder, page = model._decoder, ids_of(32, 5)
+    one = NativeModel(decoder, type(model._kernels)(
+        model._kernels.native, model._kernels.shape, model._kernels.layers[:1], decoder.norm,
+        model._kernels.head, model._kernels.frequency,
+    ), "fast")  # fmt: skip
+    source = computed(one, ids_of(64, 6) + page)
+    for lead in (1, 31, 32, 77, 500):
+        ids = [*ids_of(lead, lead), *page, 7, 8, 9]
+        stretches = reusable(ids, 0, [source], FREE)
+        assert [s.start for s in stretches] == [lead]
+        found = fill(one, one.new_sequence(), ids, stretches)
+        expected = fill(one, one.new_sequence(), ids, [])
+        # The last bits of rotations differ, and with them now and then what rounds to int8.
+        assert (found - expected).norm() < 0.03 * expected.norm()
+        astray = one.new_sequence()
+        fill(one, astray, ids[:lead], [])
+        astray.attach(stretches[0].pages)
+        astray._turns[-1] = one._kernels.turn(lead + 9)
+        astray._table["turn"][len(astray.pages) - 1] = astray._turns[-1].data_ptr()
+        with torch.inference_mode():
+            wrong = one.forward(ids[-3:], astray)
+        assert (wrong - expected).norm() > 2 * (found - expected).norm(), "positions matter"
+
+
+def test_nothing_that_is_attached_is_written(model: NativeModel) -> None:
+    old = ids_of(300, 8)
+    source = computed(model, old)
+    held = [page.data.clone() for page in source.pages]
+    new = [*ids_of(9, 9), *old[32:200], *ids_of(80, 10)]
+    stretches = reusable(new, 0, [source], FREE)
+    taken = model.new_sequence()
+    fill(model, taken, new, stretches)
+    # Both are cut inside of what they share, and go on differently.
+    for sequence, cut in ((taken, 9 + 40), (source, 70)):
+        sequence.truncate(cut)
+        with torch.inference_mode():
+            model.forward(ids_of(50, cut), sequence)
+        sequence.check_integrity()
+    for page, before in zip(stretches[0].pages, held[1:], strict=False):
+        assert torch.equal(page.data, before)
+
+
+def test_what_was_computed_behind_attached_pages_ages(model: NativeModel) -> None:
+    old = ids_of(320, 11)
+    source = computed(model, old)
+    assert {page.age for page in source.pages} == {0}
+    new = [*ids_of(5, 12), *old]
+    sequence = model.new_sequence()
+    fill(model, sequence, new, reusable(new, 0, [source], FREE))
+    assert sequence.exact == 5
+    assert sequence.pages[-1].age == 1
+    young = ReuseMode(lead=0, tail=1, least=1, oldest=0)
+    again = [*ids_of(6, 13), *new[-40:], 5]
+    assert reusable(again, 0, [sequence], young) == []
+
+
+def test_exact_mode_attaches_nothing_and_keeps_only_what_is_exact(folder: str) -> None:
+    exact = LocalEngine.load(folder, reuse="exact")._model
+    assert isinstance(exact, NativeModel)
+    old = ids_of(400, 14)
+    source = computed(exact, old)
+    assert exact.reusable([1, *old], 0, [source]) == []
+    sequence = exact.new_sequence()
+    with torch.inference_mode():
+        exact.forward([1, 2, 3], sequence)
+    sequence.attach(source.pages[:3])
+    assert sequence.cuttable(50) == 3
+
+
+def test_a_generation_reuses_and_says_so(folder: str) -> None:
+    engine = LocalEngine.load(folder, reuse="balanced")
+    old = ids_of(600, 15)
+    new = [*old[:200], 3, *old[205:]]
+    for ids in (old, new):
+        list(engine.generate(GenerationRequest(Prompt(tuple(ids)), max_tokens=2, mixture=False)))
+        engine.check_integrity()
+    last = engine.stats().last
+    assert last.prompt_tokens == len(new)
+    assert last.reused_tokens > 0.8 * len(new)
+
+
+@settings(max_examples=25, deadline=None)
+@given(data=st.data())
+def test_random_edits_never_break_the_cache(model: NativeModel, data: st.DataObject) -> None:
+    cache: PrefixCache[PagedSequence] = PrefixCache(model.new_sequence, max_sequences=3)
+    text = ids_of(260, 1)
+    for _ in range(6):
+        at = data.draw(st.integers(0, len(text)))
+        gone = data.draw(st.integers(0, 40))
+        new = ids_of(data.draw(st.integers(0, 40)), data.draw(st.integers(0, 5)))
+        text = ([*text[:at], *new, *text[at + gone :]] or [1])[:400]
+        moved = reusable(text, cache.longest(text), cache.sequences, FREE)
+        assert all(
+            text[s.start + i * 32 :][:32] == list(p.ids)
+            for s in moved
+            for i, p in enumerate(s.pages)
+        )
+        sequence, _ = cache.acquire(text, len(text))
+        logits = fill(model, sequence, text, moved)
+        assert sequence.ids == text
+        assert bool(logits.isfinite().all())
+        cache.check_integrity()
