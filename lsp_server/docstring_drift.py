@@ -62,7 +62,7 @@ def parameter_drift(shape: Shape, written: Written) -> Iterator[Drift]:
     known = {p.name: p for p in (*shape.parameters, *shape.attributes)}
     expected = [p for p in shape.parameters if not (p.stars or p.unnamed or p.name[0] == "_")]
     missing = [p for p in expected if not is_documented(p, written)]
-    unknown = [e for e in documented if e.name not in known]
+    unknown = [e for e in documented if e.name not in known and e.name not in SIMPLE_TYPES]
     if any(p.stars or p.unnamed for p in shape.parameters) or not names_are_complete(shape):
         unknown = []
     renamed = renames(shape, documented, missing, unknown)
@@ -152,7 +152,10 @@ def literal(text: str) -> tuple[object] | None:
         value = ast.literal_eval(text.strip("`"))
     except (ValueError, SyntaxError, MemoryError, RecursionError):
         return None
-    return (value,) if isinstance(value, (bool, int, float, str)) else None
+    if isinstance(value, str):
+        # How a line break is written in a docstring is anybody's guess.
+        return None if "\\" in text else (value.strip(),)
+    return (value,) if isinstance(value, (bool, int, float)) else None
 
 
 def result_drift(shape: Shape, written: Written, language: str) -> Iterator[Drift]:
