@@ -25,6 +25,9 @@ PAGE_TOKENS = 32
 
 LARGEST_HEAD = 256
 
+MOST_TURNS = 65536
+"""Rotations of pages that are kept: a few hundred bytes each."""
+
 PAGE_ENTRY = np.dtype([("data", np.uint64), ("turn", np.uint64), ("count", np.int64)])
 """A row of a sequence's page table: address of the page, of its position's rotation, tokens in use."""
 
@@ -177,6 +180,7 @@ class NativeDecoder:
             raise ValueError(f"no kernels for {shape}")
         self.native, self.shape, self.layers = native, shape, tuple(layers)
         self.head, self.frequency = head, frequency
+        self._turns: dict[int, Tensor] = {}
         places = rotary_rows(frequency, 1.0, 0, PAGE_TOKENS)
         self._held: list[object] = []  # what is pointed at besides the layers' matrices
         described = (_Layer * len(layers))(*(self._layer(layer) for layer in layers))
@@ -206,8 +210,13 @@ class NativeDecoder:
 
     def turn(self, position: int) -> Tensor:
         """What a page that begins at `position` needs: cos, then sin, [rotary_dim] float32."""
-        angles = self.frequency * position
-        return torch.cat([angles.cos(), angles.sin()]).float()
+        found = self._turns.get(position)
+        if found is None:
+            if len(self._turns) >= MOST_TURNS:
+                self._turns.clear()  # sequences hold those that they use
+            angles = self.frequency * position
+            found = self._turns[position] = torch.cat([angles.cos(), angles.sin()]).float()
+        return found
 
     def forward(self, x: Tensor, runs: Sequence[Run], alone: bool = False) -> Tensor:
         """Logits [kept tokens, vocab] of embeddings x [tokens, hidden] float32, which are overwritten.
