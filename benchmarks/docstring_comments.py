@@ -258,7 +258,7 @@ LANGUAGES: dict[str, tuple[tuple[str, ...], Check]] = {
     "typescript": ((".ts",), check_typescript),
     "rust": ((".rs",), check_rust),
     "go": ((".go",), check_go),
-    "c": ((".h", ".c"), check_c),
+    "c": ((".h",), check_c),
 }
 
 
