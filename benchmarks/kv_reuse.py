@@ -23,6 +23,7 @@ import torch
 
 from qcoder.model.bench_report import Target, report
 from qcoder.model.local import LocalEngine
+from qcoder.model.manifest import MANIFEST
 from qcoder.model.native_model import NativeModel
 from qcoder.model.paged_cache import PagedSequence
 from qcoder.model.prefix_cache import common_prefix
@@ -169,6 +170,20 @@ def moved_share(engine: LocalEngine, root: Path) -> float:
     return statistics.median(shares)
 
 
+def record(folder: Path, figures: dict[str, float]) -> None:
+    """Let later loads of the model know; a mode that lost too much is then not used."""
+    path = folder / MANIFEST
+    manifest = json.loads(path.read_text(encoding="utf-8"))
+    manifest["kv_reuse"] = {
+        name: {what: figures[f"{name}_{what}"] for what in ("mean_kl_nats", "greedy_agreement")}
+        for name, mode in MODES.items()
+        if mode is not None
+    }
+    partial = path.with_suffix(".part")
+    partial.write_text(json.dumps(manifest, indent=1) + "\n", encoding="utf-8")
+    partial.replace(path)
+
+
 def main() -> None:
     """Command line."""
     parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
@@ -176,6 +191,9 @@ def main() -> None:
     parser.add_argument("--rounds", type=int, default=5)
     parser.add_argument("--model", default="default")
     parser.add_argument("--root", type=Path, default=Path(__file__).resolve().parents[1])
+    parser.add_argument(
+        "--record", action="store_true", help="write what was lost into the model's MANIFEST.json"
+    )
     parser.add_argument("--format", choices=("text", "json"), default="text")
     args = parser.parse_args()
     engine = LocalEngine.load(args.model, reuse="balanced")
@@ -197,6 +215,8 @@ def main() -> None:
         Target(f"edited_{TOKENS}_over_cold", "<=", 0.15),
         Target(f"edited_{8 * TOKENS}_over_cold", "<=", 0.15),
     ]
+    if args.record:
+        record(Path(engine.info.path), figures)
     notes = [f"{len(pairs)} prompts of {TOKENS} tokens of Python, one line of the middle replaced"]
     result = report(figures, targets, notes=notes)
     if args.format == "json":

@@ -45,6 +45,7 @@ def spec_of(wanted: ModelSettings, name: str) -> ModelSpec:
         wanted.yarn_factor or None,
         wanted.max_context or None,
         wanted.threads,
+        wanted.reuse,
     )
 
 
@@ -56,6 +57,7 @@ def load_here(spec: ModelSpec) -> Engine:
         yarn_factor=spec.yarn_factor,
         max_context=spec.max_context,
         threads=spec.threads,
+        reuse=spec.reuse,
     )
     # The first generation pays for lazy set-up inside torch: better now than at a keystroke.
     ids = tuple(engine.tokenizer.encode("def warm_up():\n    return"))

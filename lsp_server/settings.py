@@ -44,6 +44,7 @@ class CompletionSettings:
     budget_tokens: int = _number(0, 0, 4_000_000, "lower")
     debounce_ms: int = _number(60, 0, 5000, "raise")
     min_chars: int = _number(2, 0, 100, "raise")
+    partial: bool = True
     min_confidence: float = _number(0.35, 0.0, 1.0, "raise")
 
 
@@ -71,6 +72,7 @@ class ModelSettings:
 
     `yarn_factor`: how far the context is stretched beyond what the model was trained for; 0 as its
     own config says, 1 not at all.
+    `reuse`: how freely keys and values of text that moved within the prompt are used again.
     `shared`: one process of this user runs the model for all editors and commands.
     `adapted`: a model that `qcoder train` made for the workspace goes before the one of `name`.
     """
@@ -82,6 +84,7 @@ class ModelSettings:
     threads: int = _number(0, 0, 1024)
     max_context: int = _number(0, 0, 4_000_000)
     yarn_factor: float = _number(0.0, 0.0, 64.0)
+    reuse: Literal["exact", "balanced", "fast"] = _choice("balanced", "exact")
 
 
 @dataclass(frozen=True, slots=True)

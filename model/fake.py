@@ -84,6 +84,7 @@ class FakeEngine:
         yarn_factor: float | None = None,
         max_context: int | None = None,
         threads: int = 0,
+        reuse: str = "exact",
     ) -> FakeEngine:
         """An engine that says nothing; there is nothing to load."""
         return FakeEngine([""], max_context=max_context or 4096)

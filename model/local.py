@@ -31,7 +31,7 @@ from qcoder.model.prefix_cache import PrefixCache, boundaries
 from qcoder.model.registry import DEFAULT_FOLDER, find_model, network_class
 from qcoder.model.request import FinishReason, GenerationRequest, GenerationStats, TokenOut
 from qcoder.model.sampler import sample
-from qcoder.model.segment_reuse import Stretch
+from qcoder.model.segment_reuse import Stretch, allowed
 from qcoder.model.stop import StopFilter, interrupted
 from qcoder.model.tokenizer import StreamDecoder, Tokenizer
 
@@ -128,12 +128,15 @@ class LocalEngine:
         with Checkpoint.open(folder) as checkpoint:
             decoder = network_class(config.model_type).load(checkpoint, config, chosen, limit)
         info = describe(folder, config, manifest, limit)
+        mode = allowed(reuse, manifest)
+        if mode != reuse:
+            logger.warning("model=%s reuse=%s reason=%s lost too much here", info.name, mode, reuse)
         logger.info(
             "model=%s parameters=%d dtype=%s context=%d seconds=%.2f",
             info.name, info.parameters, chosen, limit, time.perf_counter() - began,
         )  # fmt: skip
         return LocalEngine(
-            native_model(decoder, reuse) or decoder,
+            native_model(decoder, mode) or decoder,
             tokenizer,
             info,
             Mixture.load_for(info),

@@ -137,6 +137,7 @@ class RemoteEngine:
         yarn_factor: float | None = None,
         max_context: int | None = None,
         threads: int = 0,
+        reuse: str = "exact",
     ) -> RemoteEngine:
         """The first model of the server at an address; how it runs is the server's affair."""
         return RemoteEngine.connect(RemoteOptions(path_or_name, max_context=max_context or 0))

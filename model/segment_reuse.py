@@ -10,8 +10,9 @@ computed anew. `benchmarks/kv_reuse.py` measures what is lost.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 
@@ -42,6 +43,32 @@ MODES: dict[str, ReuseMode | None] = {
     "fast": ReuseMode(lead=0, tail=16, least=1, oldest=8),
 }
 """By the setting's name; exact attaches nothing, so that every token is that of a cold start."""
+
+
+MOST_DIVERGENCE = 0.01
+"""Nats of mean divergence from a full prefill up to which a mode may be used."""
+
+LEAST_AGREEMENT = 0.98
+"""Share of prompts whose most likely next token has to stay the same."""
+
+
+def allowed(wanted: str, manifest: Mapping[str, Any]) -> str:
+    """The mode to use: `wanted`, or exact if it was measured on this model and lost too much.
+
+    `manifest["kv_reuse"]` is what `benchmarks/kv_reuse.py --record` found, by mode. Raises `ValueError`
+    for an unknown mode.
+    """
+    if wanted not in MODES:
+        raise ValueError(f"reuse {wanted!r} is unknown; use one of: {', '.join(MODES)}")
+    measured = manifest.get("kv_reuse")
+    found = measured.get(wanted) if isinstance(measured, Mapping) else None
+    if not isinstance(found, Mapping):
+        return wanted
+    try:
+        divergence, agreement = float(found["mean_kl_nats"]), float(found["greedy_agreement"])
+    except (KeyError, TypeError, ValueError):
+        return "exact"
+    return wanted if divergence <= MOST_DIVERGENCE and agreement >= LEAST_AGREEMENT else "exact"
 
 
 @dataclass(frozen=True, slots=True)

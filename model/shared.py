@@ -103,6 +103,7 @@ class SharedEngine:
         yarn_factor: float | None = None,
         max_context: int | None = None,
         threads: int = 0,
+        reuse: str = "exact",
     ) -> Engine:
         """Not from a checkpoint: whoever makes one says how its daemon is reached."""
         raise ModelError("a shared engine is connected to, not loaded; set model.shared")

@@ -50,6 +50,7 @@ class ModelSpec:
     yarn_factor: float | None = None
     max_context: int | None = None
     threads: int = 0
+    reuse: str = "balanced"
 
 
 def packed(frame: Mapping[str, Any]) -> bytes:

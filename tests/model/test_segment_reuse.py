@@ -15,7 +15,7 @@ from qcoder.model.native_model import NativeModel
 from qcoder.model.paged_cache import PagedSequence
 from qcoder.model.prefix_cache import PrefixCache
 from qcoder.model.request import GenerationRequest, Prompt
-from qcoder.model.segment_reuse import MODES, ReuseMode, reusable
+from qcoder.model.segment_reuse import MODES, ReuseMode, allowed, reusable
 
 pytestmark = pytest.mark.skipif(
     library() is None, reason="the compiled kernels are not installed (no C++ compiler)"
@@ -216,3 +216,23 @@ def test_random_edits_never_break_the_cache(model: NativeModel, data: st.DataObj
         assert sequence.ids == text
         assert bool(logits.isfinite().all())
         cache.check_integrity()
+
+
+@pytest.mark.parametrize(
+    ("manifest", "expected"),
+    [
+        ({}, "balanced"),
+        ({"kv_reuse": {"fast": {"mean_kl_nats": 1, "greedy_agreement": 0}}}, "balanced"),
+        ({"kv_reuse": {"balanced": {"mean_kl_nats": 0.01, "greedy_agreement": 0.98}}}, "balanced"),
+        ({"kv_reuse": {"balanced": {"mean_kl_nats": 0.011, "greedy_agreement": 1.0}}}, "exact"),
+        ({"kv_reuse": {"balanced": {"mean_kl_nats": 0.0, "greedy_agreement": 0.97}}}, "exact"),
+        ({"kv_reuse": {"balanced": {"mean_kl_nats": "much"}}}, "exact"),
+    ],
+)
+def test_a_mode_that_lost_too_much_is_refused(manifest: dict[str, Any], expected: str) -> None:
+    assert allowed("balanced", manifest) == expected
+
+
+def test_an_unknown_mode_is_named() -> None:
+    with pytest.raises(ValueError, match="reuse 'all' is unknown; use one of: exact, balanced"):
+        allowed("all", {})
