@@ -1,15 +1,16 @@
 """Docstrings written anew for whole libraries, judged by tools that are not ours.
 
-    python -P benchmarks/docstrings.py --pydoclint PATH/TO/pydoclint --format json
-    python -P benchmarks/docstrings.py --root DIR --root DIR ...
+    python -P benchmarks/docstrings.py --format json
+    python -P benchmarks/docstrings.py --root DIR --root DIR ... --pydoclint PATH/TO/pydoclint
 
 All docstrings of a Python library are taken out, `qcoder docstring` writes those of public symbols
-anew, without a model, in google and in numpy style. Without `--root` the libraries are the pinned wheels of `LIBRARIES`.
+anew, without a model, in google and in numpy style. Without `--root` the libraries are the pinned wheels
+of `LIBRARIES`; without `--pydoclint` a pinned one is installed. Both come through pip, into the user's cache.
 
 - coverage: of the public modules, classes, methods and functions that ruff misses a docstring for
   (D100 to D104, D106), the share that has one afterwards;
-- structural errors: of the written docstrings, the share with any finding of pydoclint (which has to
-  live in an environment of its own) or of ruff (D417 and DOC, in preview);
+- structural errors: of the written docstrings, the share with any finding of pydoclint (in an
+  environment of its own, see `installed`) or of ruff (D417 and DOC, in preview);
 - changes outside docstrings: tokens that differ, docstrings left out; has to be 0.
 
 Other languages: `benchmarks/docstring_comments.py`.
@@ -22,11 +23,11 @@ import ast
 import io
 import json
 import re
-import shutil
 import subprocess
 import sys
 import tempfile
 import tokenize
+import venv
 import zipfile
 from collections import Counter
 from collections.abc import Iterator, Sequence
@@ -42,6 +43,7 @@ from qcoder.lsp_server.settings import Settings
 from qcoder.model.bench_report import Target, report
 
 LIBRARIES = ("click==8.5.1", "httpx==0.28.1", "structlog==26.1.0", "scrapy==2.19.0")
+PYDOCLINT = "pydoclint==0.12.0"
 STYLES = ("google", "numpy")
 PUBLIC = "D100,D101,D102,D103,D104,D106"
 RUFF_RULES = "D417,DOC"
@@ -67,7 +69,7 @@ def main() -> int:
     figures: dict[str, float] = {}
     notes: list[str] = []
     roots = args.root or list(fetched(notes))
-    targets = python_part(roots, args.pydoclint, figures, notes) if roots else []
+    targets = python_part(roots, args.pydoclint or installed(), figures, notes) if roots else []
     result = report(figures, targets, 0, notes)
     if args.format == "json":
         print(json.dumps(result, indent=1))
@@ -82,14 +84,14 @@ def arguments() -> argparse.Namespace:
     """The command line."""
     parser = argparse.ArgumentParser(description=(__doc__ or "").split("\n")[0])
     parser.add_argument("--root", type=Path, action="append", help="folder of a Python library")
-    parser.add_argument("--pydoclint", default=shutil.which("pydoclint"), help="its executable")
+    parser.add_argument("--pydoclint", help="its executable")
     parser.add_argument("--format", choices=("text", "json"), default="text")
     return parser.parse_args()
 
 
 def fetched(notes: list[str]) -> Iterator[Path]:
     """The pinned libraries, downloaded by pip into the user's cache once."""
-    cache = Path(user_cache_dir("qcoder-benchmarks")) / "docstrings"
+    cache = cache_folder()
     for pin in LIBRARIES:
         folder = cache / pin
         if not folder.is_dir():
@@ -102,6 +104,22 @@ def fetched(notes: list[str]) -> Iterator[Path]:
                 with zipfile.ZipFile(next(Path(scratch).glob("*.whl"))) as wheel:
                     wheel.extractall(folder)
         yield folder
+
+
+def cache_folder() -> Path:
+    """Where downloads are kept from one run to the next."""
+    return Path(user_cache_dir("qcoder-benchmarks")) / "docstrings"
+
+
+def installed() -> str | None:
+    """pydoclint in an environment of its own: its parser hides the one of docstring_parser."""
+    folder = cache_folder() / PYDOCLINT
+    program = folder / ("Scripts" if sys.platform == "win32" else "bin") / "pydoclint"
+    if not program.exists():
+        venv.create(folder, with_pip=True)
+        command = [str(program.with_name("python")), "-m", "pip", "install", "--quiet", PYDOCLINT]
+        subprocess.run(command, stdout=sys.stderr, check=False)
+    return str(program) if program.exists() else None
 
 
 def python_part(
@@ -133,7 +151,7 @@ def python_part(
         if pydoclint is not None:
             targets.append(Target(f"{style}: structural errors, %", "<=", 2.0))
     if pydoclint is None:
-        notes.append("pydoclint is not installed: structural errors are those of ruff alone")
+        notes.append("pydoclint could not be installed: structural errors are those of ruff alone")
     return targets
 
 
