@@ -78,9 +78,11 @@ THRESHOLDS = tuple(round(0.05 * step, 2) for step in range(2, 20))
 SETTINGS = Settings()
 SERVED = replace(
     SETTINGS,
-    completion=replace(SETTINGS.completion, multiline="never", budget_tokens=DEFAULT_BUDGET),
+    completion=replace(
+        SETTINGS.completion, multiline="never", partial=False, budget_tokens=DEFAULT_BUDGET
+    ),
 )
-"""The default settings, made independent of whether `--model` is the model that ships."""
+"""The default settings, made independent of whether `--model` is the model that ships; whole lines."""
 
 UNFILTERED = replace(SERVED, completion=replace(SERVED.completion, min_confidence=0.0))
 COLD_LOAD = """

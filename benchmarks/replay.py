@@ -38,6 +38,8 @@ GAP_S, PAUSE_S = 0.16, 0.7
 ACCEPTED_CHARACTERS = 4
 ANSWER_S = 60.0
 OVERHEAD_SAMPLES = 100
+LARGE_LINES = 5000
+OVERHEAD_LINE = "    if not value: result = [value for entry in "
 
 
 @dataclass(frozen=True, slots=True)
@@ -78,12 +80,13 @@ def main() -> None:
     figures = run(args.keys, options)
     targets = (
         Target("keys_without_generation_share", ">=", 0.60),
-        Target("generations_a_shown_suggestion", "<=", 1.2),
+        Target("decodes_a_shown_suggestion", "<=", 1.2),
         Target("parse_regressions", "<=", 0),
         Target("repeated_suffixes", "<=", 0),
         Target("special_tokens", "<=", 0),
         Target("shown", ">=", 2000),
         Target("cached_answer_p95_ms", "<=", 5),
+        Target("overhead_p95_ms", "<=", 10),
     )
     notes = [f"{figures['keys']:.0f} keys, median gap {GAP_S} s; nothing is accepted; {options}"]
     result = report(figures, targets, seed=SEED, notes=notes)
@@ -110,13 +113,21 @@ def run(keys: int, options: dict[str, Any]) -> dict[str, float]:
                 print(f"\r{tally.keys}/{keys} keys, {tally.shown} shown", end="", file=sys.stderr)
             counts = client.request("qcoder/counts", None)
             cached = cached_answers(client, root)
+            overhead = overheads(client, root, rng)
     print(file=sys.stderr)
-    return figures_of(tally, counts, cached)
+    return figures_of(tally, counts, cached, overhead)
 
 
-def figures_of(tally: Tally, counts: dict[str, int], cached: list[float]) -> dict[str, float]:
-    """The published numbers."""
+def figures_of(
+    tally: Tally, counts: dict[str, int], cached: list[float], overhead: list[float]
+) -> dict[str, float]:
+    """The published numbers.
+
+    A generation that its first token ended, which the prompt alone decides, decoded nothing. What was
+    computed ahead counts as decoded.
+    """
     work = counts["generations"]
+    decoded = counts["decoded"] + counts["looked_ahead"]
     answered = tally.answered_ms or [0.0, 0.0]
     return {
         "keys": tally.keys,
@@ -124,9 +135,11 @@ def figures_of(tally: Tally, counts: dict[str, int], cached: list[float]) -> dic
         "keys_from_cache_share": round(counts["cached"] / max(tally.keys, 1), 3),
         "keys_joined_share": round(counts["joined"] / max(tally.keys, 1), 3),
         "prefills_a_key": round(counts["prefills"] / max(tally.keys, 1), 3),
+        "looked_ahead_a_key": round(counts["looked_ahead"] / max(tally.keys, 1), 3),
         "shown": tally.shown,
         "shown_anew": tally.fresh,
         "generations_a_shown_suggestion": round(work / max(tally.fresh, 1), 2),
+        "decodes_a_shown_suggestion": round(decoded / max(tally.fresh, 1), 2),
         "parse_regressions": tally.parse_regressions,
         "repeated_suffixes": tally.repeated_suffixes,
         "special_tokens": tally.special_tokens,
@@ -135,6 +148,8 @@ def figures_of(tally: Tally, counts: dict[str, int], cached: list[float]) -> dic
         "answer_p95_ms": round(statistics.quantiles(answered, n=20)[18], 1),
         "cached_answer_p50_ms": round(statistics.median(cached), 2),
         "cached_answer_p95_ms": round(statistics.quantiles(cached, n=20)[18], 2),
+        "overhead_p50_ms": round(statistics.median(overhead), 2),
+        "overhead_p95_ms": round(statistics.quantiles(overhead, n=20)[18], 2),
     }
 
 
@@ -279,6 +294,31 @@ def cached_answers(client: Client, root: Path) -> list[float]:
     uri = client.open(root / "replay_cached.py", text)
     ask(client, uri, text)
     return [ask(client, uri, text)[1] for _ in range(OVERHEAD_SAMPLES)]
+
+
+def overheads(client: Client, root: Path, rng: random.Random) -> list[float]:
+    """Milliseconds of requests in a file of 5,000 lines without waiting, prefill and decoding.
+
+    What remains is the server's own: places, packing, prompt, filters, syntax. Words are typed into
+    function bodies, a request after each key, as fast as answers come.
+    """
+    sources = "\n".join(p.read_text(encoding="utf-8") for p in sorted(root.rglob("*.py")))
+    lines = sources.split("\n")[:LARGE_LINES]
+    at = rng.choice([n for n in range(1000, 4000) if lines[n].startswith("    return ")])
+    head, tail = "\n".join(lines[:at]) + "\n", "\n" + "\n".join(lines[at:])
+    uri = client.open(root / "replay_large.py", head + tail)
+    typed, found = "", []
+    for number in range(OVERHEAD_SAMPLES):
+        key = OVERHEAD_LINE[number % len(OVERHEAD_LINE)]
+        change(client, uri, head + typed, key, number + 1)
+        typed += key
+        ask(client, uri, head + typed)
+        told = client.request("qcoder/explainLast", {"uri": uri})
+        times = told["timings_ms"]
+        if told["origin"] == "new generation" and times:
+            model = times["prefill"] + times["decode"]
+            found.append(told["answer_ms"] - told["waited_ms"] - model)
+    return found
 
 
 if __name__ == "__main__":

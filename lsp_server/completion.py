@@ -17,10 +17,11 @@ from qcoder.context.segments import PackedContext
 from qcoder.lsp_server.attempt import Attempt, Reason
 from qcoder.lsp_server.completion_cache import place_at
 from qcoder.lsp_server.completion_shape import Watch, block_end, either, wants_lines
+from qcoder.lsp_server.novel_names import doubted, novel_names
 from qcoder.lsp_server.postprocess import Around, Cleaned, clean, may_complete_here
 from qcoder.lsp_server.prompts import SPECIAL_TOKENS, fim_prompt
 from qcoder.lsp_server.snapshot import Snapshot, Suggestion, TextEdit
-from qcoder.lsp_server.writing import Generated, collect
+from qcoder.lsp_server.writing import MIN_BEGINNING, Generated, collect
 from qcoder.model.confidence import Confidence
 from qcoder.model.engine import Engine
 from qcoder.model.request import (
@@ -45,6 +46,14 @@ MAX_TRIES = 5
 
 ALTERNATIVES_S = 1.0
 """How long whoever asks for alternatives waits for them, once the first suggestion is there."""
+
+SURE_WHOLE = 0.6
+"""Of a line that is less sure, the sure beginning is shown if there is one: it is right more often
+than the line, and is there for many lines of which otherwise nothing would be shown."""
+
+MAX_BEGINNINGS = 3
+PART = "part"
+"""How a generation ended of which only the beginning is shown."""
 
 WARMER = 0.15
 """What each try's temperature adds to the one before."""
@@ -126,7 +135,10 @@ def attempt(
     generated = collect(engine, request, threshold, over, calibrated)
     generated_at = time.perf_counter()
     last = engine.stats().last
-    reason, cleaned = judge(generated, around, threshold, 1 if invoked else settings.min_chars)
+    min_chars = 1 if invoked else settings.min_chars
+    reason, cleaned, novel = judge(generated, ready, threshold, min_chars)
+    if settings.partial and not (invoked or ready.multiline):
+        generated, reason, cleaned = sure_part(generated, reason, cleaned, ready, threshold)
     done = time.perf_counter()
     came = Attempt(
         reason,
@@ -135,8 +147,9 @@ def attempt(
         copied_tokens=generated.copied,
         prompt_tokens=last.prompt_tokens,
         reused_tokens=last.reused_tokens,
-        confidence=generated.confidence,
+        confidence=doubted(generated.confidence, novel),
         threshold=threshold,
+        unknown_names=novel,
         temperature=sampling.temperature,
         entropy_nats=generated.entropy_nats,
         finish=generated.finish,
@@ -159,21 +172,41 @@ def attempt(
 
 
 def judge(
-    generated: Generated, around: Around, threshold: float, min_chars: int
-) -> tuple[Reason, Cleaned]:
-    """Whether a generation is worth showing, and the text that then is shown."""
+    generated: Generated, ready: Prepared, threshold: float, min_chars: int
+) -> tuple[Reason, Cleaned, tuple[str, ...]]:
+    """Whether a generation is worth showing, the text that then is, and its unknown names."""
     if generated.finish == FinishReason.CANCELLED:
-        return "cancelled", Cleaned("")
+        return "cancelled", Cleaned(""), ()
     if not generated.text.strip() and generated.finish == FinishReason.STOP:
-        return "empty", Cleaned("")
+        return "empty", Cleaned(""), ()
     if generated.confidence < threshold:
-        return "unsure", Cleaned("")
-    cleaned = clean(generated.text, around)
+        return "unsure", Cleaned(""), ()
+    cleaned = clean(generated.text, ready.around)
+    novel = novel_names(
+        cleaned.text, ready.around, (item.segment.text for item in ready.packed.segments)
+    )
+    reason: Reason = "shown"
     if not cleaned.text.strip():
-        return "filtered" if cleaned.filters else "empty", cleaned
-    if len(cleaned.text.strip()) < min_chars:
-        return "short", cleaned
-    return "shown", cleaned
+        reason = "filtered" if cleaned.filters else "empty"
+    elif len(cleaned.text.strip()) < min_chars:
+        reason = "short"
+    elif doubted(generated.confidence, novel) < threshold:
+        reason = "unsure"
+    return reason, cleaned, novel
+
+
+def sure_part(
+    whole: Generated, reason: Reason, cleaned: Cleaned, ready: Prepared, threshold: float
+) -> tuple[Generated, Reason, Cleaned]:
+    """Of a line that is not sure the sure beginning, if it has one; else the line as it was judged."""
+    if whole.confidence >= SURE_WHOLE or whole.finish == FinishReason.CANCELLED:
+        return whole, reason, cleaned
+    for text, confidence in whole.beginnings[:MAX_BEGINNINGS]:
+        part = replace(whole, text=text, confidence=confidence, finish=PART)
+        partly, shorter, _ = judge(part, ready, threshold, MIN_BEGINNING)
+        if partly == "shown":
+            return part, partly, shorter
+    return whole, reason, cleaned
 
 
 def suggestion_of(came: Attempt, cleaned: Cleaned, ready: Prepared) -> Suggestion:

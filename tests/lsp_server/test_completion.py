@@ -1,3 +1,5 @@
+from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -6,8 +8,9 @@ from qcoder.context.segments import Document
 from qcoder.lsp_server.completion import budget_tokens, complete
 from qcoder.lsp_server.settings import CompletionSettings, PrivacySettings, Settings
 from qcoder.lsp_server.snapshot import Snapshot, Suggestion
+from qcoder.lsp_server.writing import sure_beginnings
 from qcoder.model.fake import FakeEngine
-from qcoder.model.request import CancelToken
+from qcoder.model.request import CancelToken, GenerationRequest, TokenOut
 
 
 def snapshot(source: str, path: str = "a.py", settings: Settings | None = None) -> Snapshot:
@@ -41,7 +44,7 @@ def test_suggestion_says_what_it_is_and_what_it_cost() -> None:
     assert (found.edit.start_line, found.edit.start_column, found.edit.end_column) == (0, 4, 4)
     assert set(found.timings_ms) == {"index", "pack", "prefill", "decode", "post", "total"}
     assert found.sources["model"] == found.tokens
-    assert 0.8 < found.confidence < 1
+    assert 0.6 < found.confidence < 1
     assert found.prompt_tokens == sum(len(s) for s in ("a.py\n", "x =", "\n")) + 4
 
 
@@ -152,3 +155,58 @@ def test_prompt_and_answer_fit_the_context() -> None:
     (request,) = engine.requests
     assert len(request.prompt.ids) + request.max_tokens <= 512
     assert budget_tokens(engine, 10_000, 48) <= 512
+
+
+class Doubtful(FakeEngine):
+    """A scripted engine whose tokens have these log-probabilities, the last one for all further."""
+
+    def __init__(self, answer: str, *logprobs: float) -> None:
+        super().__init__([answer])
+        self.logprobs = logprobs
+
+    def generate(self, request: GenerationRequest) -> Iterator[TokenOut]:
+        for number, out in enumerate(super().generate(request)):
+            logprob = self.logprobs[min(number, len(self.logprobs) - 1)]
+            yield replace(out, logprob=logprob)
+
+
+@pytest.mark.parametrize(
+    ("logprobs", "shown", "finish"),
+    [
+        ((-0.01,), "compute(first, second)", "stop"),
+        ((-0.01, -0.01, -0.01, -2.0), "compute(first", "part"),
+        ((-0.01, -0.01, -3.0), "compute(", "part"),
+        ((-0.7, -2.0), None, ""),
+    ],
+)
+def test_of_a_doubtful_line_the_sure_beginning_is_shown(
+    logprobs: tuple[float, ...], shown: str | None, finish: str
+) -> None:
+    source = "def compute(first, second): ...\n\nx =‸\n"
+    found = suggest(source, "", engine=Doubtful(" compute(first, second)", *logprobs))
+    assert (found.text.strip() if found else None) == shown
+    assert (found.finish_reason if found else "") == finish
+    never = Settings(completion=CompletionSettings(partial=False))
+    engine = Doubtful(" compute(first, second)", *logprobs)
+    whole = suggest(source, "", engine=engine, settings=never)
+    assert whole is None or whole.finish_reason == "stop"
+
+
+def test_a_beginning_never_ends_inside_a_word() -> None:
+    outs = [TokenOut(1, t, -0.1, "model") for t in ("self", ".na", "me", "d_", "value", "(")]
+    assert [text for text, _ in sure_beginnings(outs)] == [
+        "self.named_value(",
+        "self.named_value",
+        "self",
+    ]
+    assert sure_beginnings([]) == ()
+
+
+def test_names_that_nothing_knows_lower_the_confidence() -> None:
+    known = suggest("def compute(): ...\n\nx = ‸\n", "compute()")
+    made_up = suggest("x = ‸\n", "compute()")
+    assert known is not None
+    assert made_up is not None
+    assert made_up.confidence == pytest.approx(0.8 * known.confidence)
+    many = "invent(alpha_one, beta_two, gamma_three)"
+    assert suggest("x = ‸\n", many, logprob=-0.5) is None
