@@ -18,6 +18,7 @@ from qcoder.lsp_server.framing import FrameReader
 if TYPE_CHECKING:
     from qcoder.lsp_server.server import QcoderServer
 
+SWITCH_S = 0.0005
 CLIENT_POLL_S = 1.0
 LEVELS = ("debug", "info", "warning", "error")
 
@@ -46,6 +47,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
         follow_client(args.client)
     from qcoder.lsp_server.requests import make_server  # after --version: costs pygls
 
+    # The engine's thread leaves Python at each kernel and must soon come in again.
+    sys.setswitchinterval(SWITCH_S)
     server = make_server(args.config)
     try:
         serve(server, args)

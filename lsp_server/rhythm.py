@@ -16,7 +16,7 @@ PAUSE_S = 1.0
 SHARE = 0.2
 """How much the latest gap counts."""
 
-MAX_WAIT_S = 0.4
+MAX_WAIT_S = 0.3
 IN_WORD, BEHIND_WORD = 1.5, 1.0
 """How many usual gaps are a pause, inside a word and behind any other character."""
 

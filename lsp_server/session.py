@@ -36,8 +36,9 @@ logger = logging.getLogger(__name__)
 LOADING = "loading the model"
 MAX_RECENT = 20
 PROGRESS_SECONDS = 0.2
-QUIET_S, BEHIND_S = 0.3, 3.0
-"""A pause in typing; and how far the index may fall behind somebody who makes none."""
+QUIET_S, BEHIND_S = 0.6, 3.0
+"""A pause in typing, long enough that the completion for it has been computed; and how far the index
+may fall behind somebody who makes none."""
 
 MAX_TABLE_CHARACTERS = 1_000_000
 
