@@ -108,6 +108,8 @@ class Network(Protocol):
 
     config: ModelConfig
     cache_shape: CacheShape
+    drafts: bool
+    """Whether a pass over several tokens gives the bits of one after the other, so that drafts pay."""
 
     @property
     def weight_bytes(self) -> int:
@@ -142,6 +144,7 @@ class Decoder:
         head: Linear,
         max_context: int,
     ) -> None:
+        self.drafts = False
         self.config, self.embedding, self.layers = config, embedding, layers
         self.norm, self.head = norm, head
         self.cache_shape = cache_shape(config, max_context, embedding.dtype)

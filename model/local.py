@@ -22,16 +22,16 @@ from qcoder.model.decoder import Network
 from qcoder.model.engine import EngineStats, FimOrder, ModelInfo
 from qcoder.model.errors import CheckpointError, PromptTooLongError
 from qcoder.model.healing import Healing, PrefixIndex
-from qcoder.model.kv_cache import CachedSequence
 from qcoder.model.manifest import MANIFEST, verify
 from qcoder.model.memory import check_memory
-from qcoder.model.mixture import BlendResult, Mixture
+from qcoder.model.mixture import BlendResult, CopyState, Mixture, MixtureState
 from qcoder.model.native_model import native_model
 from qcoder.model.prefix_cache import PrefixCache, boundaries
 from qcoder.model.registry import DEFAULT_FOLDER, find_model, network_class
 from qcoder.model.request import FinishReason, GenerationRequest, GenerationStats, TokenOut
 from qcoder.model.sampler import sample
 from qcoder.model.segment_reuse import Stretch, allowed
+from qcoder.model.speculation import Experience, Stepper
 from qcoder.model.stop import StopFilter, interrupted
 from qcoder.model.tokenizer import StreamDecoder, Tokenizer
 
@@ -96,6 +96,7 @@ class LocalEngine:
         self._threads = threads or default_threads()
         self._step_threads = 1 if info.parameters <= SMALL_PARAMETERS else self._threads
         self._turn = 0
+        self._experience = Experience()
 
     @staticmethod
     def load(
@@ -269,18 +270,23 @@ class LocalEngine:
         return PrefixIndex(self._tokenizer, self._tokenizer.vocab_size)
 
     def _decode(
-        self, logits: torch.Tensor, sequence: CachedSequence, request: GenerationRequest, room: int
+        self, logits: torch.Tensor, sequence: Any, request: GenerationRequest, room: int
     ) -> Iterator[TokenOut]:
         """Tokens until a rule ends it; `room` > 0 is the most there may be."""
         rng = np.random.default_rng(request.sampling.seed)
-        state = None
+        prompt, tables = request.prompt, request.copy_tables
+        state: MixtureState | None = None
+        copies: CopyState | None = None
         if self._mixture is not None and request.mixture:
-            prompt = request.prompt
-            state = self._mixture.start(prompt.ids, request.copy_tables, prompt.present)
+            copies = state = self._mixture.start(prompt.ids, tables, prompt.present)
+        elif self._model.drafts:
+            copies = CopyState(prompt.ids, tables, prompt.present)
         decoder, stop = StreamDecoder(self._tokenizer), StopFilter(request.stop)
-        healing = Healing(self._prefixes, request.prompt.healed)
+        healing = Healing(self._prefixes, prompt.healed)
         ends = request.stop.ids | self._tokenizer.eos_ids
         seen: list[int] = []
+        draft = copies.draft if copies and self._model.drafts else None
+        steps = Stepper(self._model.forward, sequence, self._experience, draft)
         while True:
             ended = interrupted(request)
             if ended is not None:
@@ -305,11 +311,10 @@ class LocalEngine:
                 yield replace(out, text=out.text + stop.flush(), finish=FinishReason.LENGTH)
                 return
             yield out
-            if state:
-                state.push(token)
+            if copies:
+                copies.push(token)
             torch.set_num_threads(self._step_threads)
-            with torch.inference_mode():
-                logits = self._model.forward([token], sequence)
+            logits = steps.after(token, room - len(seen))
 
 
 def chunk_ends(start: int, end: int, kept: Sequence[int]) -> list[int]:

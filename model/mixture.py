@@ -20,9 +20,11 @@ from safetensors.numpy import load_file
 
 from qcoder.model.engine import ModelInfo
 from qcoder.model.ngram import (
+    LONGEST_DRAFT,
     MAX_LENGTH,
     SORTED_LENGTH,
     CopyDistribution,
+    Draft,
     LocalHistory,
     Match,
     SuffixTable,
@@ -139,27 +141,39 @@ class Mixture:
         present: tuple[tuple[int, ...], ...] = (),
     ) -> MixtureState:
         """Begin a generation after `prompt_ids`; `present` as in `Prompt`."""
-        return MixtureState(self.gate, LocalHistory(prompt_ids), tables, present)
+        return MixtureState(self.gate, prompt_ids, tables, present)
 
 
-class MixtureState:
-    """The copy model's side of one running generation."""
+class CopyState:
+    """What one running generation could copy: from its own text, and from tables of others."""
 
-    __slots__ = ("_gate", "_history", "_present", "_tables")
+    __slots__ = ("_history", "_present", "_tables")
 
     def __init__(
         self,
-        gate: Gate,
-        history: LocalHistory,
+        prompt_ids: Sequence[int],
         tables: tuple[SuffixTable, ...],
         present: tuple[tuple[int, ...], ...] = (),
     ) -> None:
-        self._gate, self._history, self._tables = gate, history, tables
+        self._history, self._tables = LocalHistory(prompt_ids), tables
         self._present = [np.array(ids, dtype=np.int32) for ids in present if ids]
 
     def push(self, token: int) -> None:
         """The token that was emitted."""
         self._history.push(token)
+
+    def draft(self) -> Draft:
+        """What followed the longest match, here or in the tables."""
+        recent = self._history.ids[-MAX_LENGTH:]
+        drafts = [self._history.draft(LONGEST_DRAFT)]
+        for table in self._tables:
+            found = next(
+                (m for m in table.matches(recent, limit=4) if not self._is_present(table, m)), None
+            )
+            if found is not None:
+                ids = table.ids[found.position : found.position + LONGEST_DRAFT]
+                drafts.append(Draft(tuple(ids.tolist()), found.length))
+        return max(drafts, key=lambda draft: draft.matched)
 
     def copies(self) -> tuple[CopyDistribution | None, CopyDistribution | None]:
         """What local history and tables predict next."""
@@ -180,6 +194,22 @@ class MixtureState:
             if np.array_equal(table.ids[match.position : match.position + size], ids):
                 return True
         return False
+
+
+class MixtureState(CopyState):
+    """One running generation of a network that is mixed with copies."""
+
+    __slots__ = ("_gate",)
+
+    def __init__(
+        self,
+        gate: Gate,
+        prompt_ids: Sequence[int],
+        tables: tuple[SuffixTable, ...],
+        present: tuple[tuple[int, ...], ...] = (),
+    ) -> None:
+        super().__init__(prompt_ids, tables, present)
+        self._gate = gate
 
     def blend(self, network_logprobs: FloatArray) -> BlendResult:
         """Mix the network's log-probabilities [vocab] with the copies."""

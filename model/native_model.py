@@ -45,6 +45,7 @@ class NativeModel:
         """`reuse`: a name of `segment_reuse.MODES`."""
         self._decoder, self._kernels, self._mode = decoder, kernels, MODES[reuse]
         self.config: ModelConfig = decoder.config
+        self.drafts = True
         shape = decoder.cache_shape
         self.cache_shape = CacheShape(
             shape.layers, shape.kv_heads, shape.head_dim, shape.max_tokens, torch.float16, None,

@@ -32,6 +32,18 @@ MATCH_LIMIT = 48
 IntArray = NDArray[np.int32]
 
 
+LONGEST_DRAFT = 7
+"""Tokens of a draft."""
+
+
+@dataclass(frozen=True, slots=True)
+class Draft:
+    """What followed the longest match of the text so far; `matched` tokens were the same before it."""
+
+    ids: tuple[int, ...]
+    matched: int
+
+
 @dataclass(frozen=True, slots=True)
 class Match:
     """The last `length` tokens of the history also stand before `position`, where `next_id` is."""
@@ -116,14 +128,6 @@ class SuffixTable:
         length = int(different[0]) if different.size else size
         return Match(length, match.next_id, match.position)
 
-    def continuation(self, history: Sequence[int], max_tokens: int) -> list[int]:
-        """What followed the longest match: a draft of at most `max_tokens`."""
-        found = self.matches(history, limit=1)
-        if not found:
-            return []
-        start = found[0].position
-        return [int(i) for i in self.ids[start : start + max_tokens]]
-
 
 def _longest_first(match: Match) -> int:
     return -match.length
@@ -182,10 +186,13 @@ class LocalHistory:
         found.sort(key=_longest_first)
         return found
 
-    def continuation(self, max_tokens: int) -> list[int]:
-        """What followed the longest earlier match: a draft of at most `max_tokens`."""
+    def draft(self, max_tokens: int) -> Draft:
+        """What followed the longest and latest earlier match, at most `max_tokens`."""
         found = self.matches()
-        return self.ids[found[0].position : found[0].position + max_tokens] if found else []
+        if not found:
+            return Draft((), 0)
+        start = found[0].position
+        return Draft(tuple(self.ids[start : start + max_tokens]), found[0].length)
 
 
 @dataclass(frozen=True, slots=True)

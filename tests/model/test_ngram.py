@@ -3,7 +3,7 @@ import random
 import numpy as np
 import pytest
 
-from qcoder.model.ngram import MAX_LENGTH, LocalHistory, SuffixTable, distribution
+from qcoder.model.ngram import MAX_LENGTH, Draft, LocalHistory, SuffixTable, distribution
 
 
 def longest_by_hand(ids: list[int], history: list[int], end: int) -> int:
@@ -56,9 +56,8 @@ def test_limit_keeps_the_longest_matches() -> None:
 
 def test_continuation_is_what_followed_the_longest_match() -> None:
     ids = [1, 2, 3, 4, 5, 6, 9, 3, 4, 7]
-    assert SuffixTable.build(ids).continuation([2, 3, 4], 3) == [5, 6, 9]
-    assert LocalHistory([*ids, 1, 2, 3]).continuation(2) == [4, 5]
-    assert SuffixTable.build(ids).continuation([100, 101], 3) == []
+    assert LocalHistory([*ids, 1, 2, 3]).draft(2) == Draft((4, 5), 3)
+    assert LocalHistory([100, 101]).draft(3) == Draft((), 0)
 
 
 def test_distribution_sums_to_one_and_prefers_the_long_match() -> None:
