@@ -148,6 +148,8 @@ class _Reader:
         last = max(span.start_byte, span.end_byte - 1)
         around = self.root.named_descendant_for_byte_range(span.start_byte, last)
         for found in walk(around) if around is not None else ():
+            if found.type == "template_declaration":
+                continue
             if is_function and (
                 found.child_by_field_name("parameters") or found.child_by_field_name("parameter")
             ):

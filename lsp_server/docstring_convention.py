@@ -125,6 +125,7 @@ def comment_convention(language: str, text: str, there: Sequence[str], style: st
         width=COMMENT_WIDTH,
         mark=mark,
         tag="\\" if backslashes > at_signs else "@",
+        brief=2 * len(re.findall(r"[@\\]brief\b", joined)) > len(there),
         arguments=bool(re.search(r"# Arguments", joined)),
     )
 

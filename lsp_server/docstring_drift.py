@@ -160,7 +160,8 @@ def literal(text: str) -> tuple[object] | None:
 
 def result_drift(shape: Shape, written: Written, language: str) -> Iterator[Drift]:
     """A documented result of a function that gives nothing."""
-    if shape.stub or shape.gives_value or shape.yields or shape.kind == "property":
+    gives = shape.gives_value or shape.yields or shape.generates
+    if shape.stub or gives or shape.kind == "property":
         return
     if language != "python" and language not in READERS:
         return

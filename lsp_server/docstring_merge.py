@@ -16,8 +16,10 @@ from qcoder.lsp_server.docstring_shape import Parameter, Raised, Shape
 from qcoder.lsp_server.docstring_style import Convention, Prose
 from qcoder.lsp_server.docstring_tags import content
 
-HEADER_LINES = {"google": 3, "numpy": 4}
+HEADER_LINES = {"google": 3, "numpy": 4, "rustdoc": 4, "xmldoc": 1}
 """Lines before the first entry of a rendered section: summary, blank, header. Elsewhere two."""
+
+ENTRY_START = re.compile(r"[ \t]*(?:\*|//[/!]|//|#)?[ \t]*")
 
 ORDER: tuple[Kind, ...] = ("parameter", "attribute", "yields", "returns", "raises")
 WITHOUT_ENTRIES = frozenset({"plain", "godoc", "rustdoc", "xmldoc"})
@@ -191,18 +193,20 @@ class _Writer:
         self.changes.added.setdefault(row, []).extend(lines)
 
     def entry_lines(self, kind: Kind, name: str, near: Entry) -> list[str]:
-        """Source lines of a new entry, indented as the one `near` it."""
+        """Source lines of a new entry, begun as the one `near` it."""
         lines = self.rendered(kind, (name,))[HEADER_LINES.get(self.convention.style, 2) :]
-        if self.convention.style != "google":
+        if near.row == 0:
             return self.marked(lines)
-        row = self.changes.lines[near.row]
-        level = len(row) - len(row.lstrip()) - len(self.shape.place.indent)
-        return self.marked([" " * max(1, level) + line[4:] for line in lines])
+        start = ENTRY_START.match(self.changes.lines[near.row])
+        assert start is not None
+        if self.convention.style == "google":
+            lines = [line[4:] for line in lines]
+        return self.marked(lines, start.group())
 
     def add_section(self, kind: Kind, names: tuple[str, ...]) -> None:
         """A new section before those that come after it by custom, else at the end."""
         lines = self.rendered(kind, names)[1:]
-        if self.convention.style in HEADER_LINES:
+        if self.convention.style in ("google", "numpy"):
             later = [s[1] for s in self.written.sections if ORDER.index(s[0]) > ORDER.index(kind)]
             if later:
                 self.insert(min(later), self.marked([*lines[1:], ""]))
@@ -237,15 +241,19 @@ class _Writer:
         """The exception of a name."""
         return next((r for r in self.shape.raises if r.name == name), Raised(name))
 
-    def marked(self, lines: Sequence[str]) -> list[str]:
-        """Lines with the indent and the mark that all lines of the docstring have."""
+    def marked(self, lines: Sequence[str], start: str | None = None) -> list[str]:
+        """Lines with the indent and the mark that all lines of the docstring have, or `start`."""
         indent = self.shape.place.indent
         if self.language == "python":
             raw = self.before[0][:1] in "rR"
             lines = lines if raw else [line.replace("\\", "\\\\") for line in lines]
-            return [indent + line if line else "" for line in lines]
-        mark = f"{indent} *" if self.before[0].startswith("/*") else indent + self.convention.mark
-        return [f"{mark} {line}".rstrip() for line in lines]
+            begin = indent if start is None else start
+        elif start is not None:
+            begin = start
+        else:
+            mark = " *" if self.before[0].startswith("/*") else self.convention.mark
+            begin = f"{indent}{mark} "
+        return [f"{begin}{line}".rstrip() for line in lines]
 
     def replace_default(self, entry: Entry, parameter: Parameter) -> None:
         """The real default in place of the one that is written."""

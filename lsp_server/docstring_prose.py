@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import re
 
-from qcoder.lsp_server.docstring_shape import Parameter, Raised, Shape
+from qcoder.lsp_server.docstring_shape import NULLS, Parameter, Raised, Shape
 from qcoder.lsp_server.docstring_style import Prose
 from qcoder.lsp_server.docstring_words import (
     ADJECTIVES,
@@ -16,6 +16,7 @@ from qcoder.lsp_server.docstring_words import (
     article,
     asks,
     indefinite,
+    is_plural,
     is_verb,
     plural,
     sentence,
@@ -73,6 +74,10 @@ EXCEPTIONS = {
     "TimeoutError": "If it takes too long.",
     "PermissionError": "If access is denied.",
     "StopIteration": "If there are no more items.",
+    "NameError": "If a name is not defined.",
+    "ImportError": "If a module cannot be imported.",
+    "AttributeError": "If an attribute is missing.",
+    "AssertionError": "If an assumption does not hold.",
     "IllegalArgumentException": "If an argument is not valid.",
     "IllegalStateException": "If the state does not allow it.",
     "NullPointerException": "If something is null that must not be.",
@@ -98,13 +103,16 @@ UNITS = {
     "bytes": "in bytes",
     "px": "in pixels",
 }
+NUMERIC = re.compile(
+    r"|(?:t\.|typing\.)?(?:Optional\[)?(?:int|float|number|long|double|size_t|u?int\d+(?:_t)?|[ui]\d+|usize)\b.*"
+)
+HALF_SENTENCES = frozenset({"cannot", "not", "no", "too", "already"})
 VAGUE = frozenset(
     {"result", "results", "res", "ret", "rv", "out", "output", "value", "val", "r", "x"}
 )
 BOOLEANS = frozenset({"bool", "boolean", "Boolean", "_Bool", "builtins.bool"})
 TRUTHS = frozenset({"True", "False", "true", "false"})
 ITSELF = ({"self"}, {"this"}, {"cls"})
-NULLS = frozenset({"None", "null", "undefined", "nullptr", "NULL"})
 TELLING = (["timeout"], ["overflow"], ["abort"], ["exit"], ["disconnect"], ["cancelled"], ["io"])
 MAX_NAMED = 3
 
@@ -130,10 +138,14 @@ def summary_of(shape: Shape) -> str:
     if not words:
         return "Internal."
     if shape.kind == "class":
-        return sentence(indefinite(words))
+        return class_summary(words)
     first, rest = words[0], words[1:]
     if shape.kind == "property":
-        return f"Whether it {' '.join(words)}." if first in QUESTIONS else sentence(["the", *words])
+        return (
+            f"Whether it {' '.join(question(words))}."
+            if first in QUESTIONS
+            else sentence(["the", *words])
+        )
     if shape.name in ("__init__", "__new__"):
         owner = words_of(shape.symbol.split(".")[-2]) if "." in shape.symbol else ["object"]
         return sentence(["initialize" if shape.name == "__init__" else "create", "the", *owner])
@@ -143,21 +155,43 @@ def summary_of(shape: Shape) -> str:
     return function_summary(shape, first, rest)
 
 
+def class_summary(words: list[str]) -> str:
+    """The sentence of a class; what an error is called may be half a sentence itself."""
+    if words[0] in HALF_SENTENCES and len(words) > 1:
+        return sentence(["an", "error:", *[w for w in words if w not in ("error", "exception")]])
+    return sentence(indefinite(words))
+
+
 def function_summary(shape: Shape, first: str, rest: list[str]) -> str:
     """The sentence of a function whose name has the words `first` and `rest`."""
+    if not rest and re.fullmatch(r"get(?!ter|away)\w{3,}", first):
+        first, rest = "get", [first[3:]]
     words = [first, *rest]
     if asks(first) and (rest or shape.returns in BOOLEANS):
-        return f"Tell whether it {' '.join(words)}."
+        return f"Tell whether it {' '.join(question(words))}."
     if first in LEADS and rest:
         noun = article(rest) if first in ("get", "iter") else rest
         return sentence([*LEADS[first].split(), *noun])
+    if rest and rest[-1].endswith("ed"):
+        return sentence(words)
     if is_verb(first):
         return sentence([first, *article(rest)])
+    if "to" in rest[:-1]:
+        return sentence(["convert", *article(words)])
+    if shape.as_context:
+        return sentence(["provide", *article(words), "as a context"])
     if shape.yields:
-        return sentence(["yield", *words])
+        return sentence(["yield", *article(words)])
     if shape.parameters and set(shape.returned) in ITSELF:
         return sentence(["set", *article(words)])
     return sentence(["return", *article(words)]) if shape.gives_value else sentence(words)
+
+
+def question(words: list[str]) -> list[str]:
+    """`has redirect` as English says it: `has a redirect`."""
+    if words[0] == "has" and len(words) > 1 and not is_plural(words[-1]):
+        return ["has", *indefinite(words[1:])]
+    return words
 
 
 def module_summary(shape: Shape, words: list[str]) -> str:
@@ -183,10 +217,10 @@ def parameter_text(parameter: Parameter) -> str:
         return ""
     if is_flag(parameter):
         return flag_text(words)
-    if len(words) == 1 and parameter.default not in ("", "None"):
+    if len(words) == 1 and parameter.default not in NULLS | {""}:
         return ""  # type and default say more than the name again
-    text = noun_text(words)
-    return text.removesuffix(".") + ", if any." if parameter.default == "None" else text
+    text = noun_text(words, parameter.type)
+    return text.removesuffix(".") + ", if any." if parameter.default in NULLS else text
 
 
 def is_flag(parameter: Parameter) -> bool:
@@ -200,25 +234,29 @@ def is_flag(parameter: Parameter) -> bool:
 def flag_text(words: list[str]) -> str:
     """What a flag of these words switches."""
     if words[0] in QUESTIONS and len(words) > 1:
-        return f"Whether it {' '.join(words)}."
+        return f"Whether it {' '.join(question(words))}."
     if is_verb(words[0]):
         return sentence(["whether", "to", words[0], *article(words[1:])])
     return f"Whether {' '.join(words)} applies."
 
 
-def noun_text(words: list[str]) -> str:
-    """A noun phrase as a sentence: what a name of several words is the what of."""
+def noun_text(words: list[str], kind: str) -> str:
+    """A noun phrase as a sentence: what a name of several words is the what of.
+
+    `kind` is the type; only a number is measured in a unit.
+    """
     first, last = words[0], words[-1]
     if len(words) > 1 and first in ("num", "n"):
         return sentence(["number", "of", *words[1:]])
     if len(words) > 1 and first in ("max", "min"):
         bound = "upper" if first == "max" else "lower"
         return sentence([bound, "limit", "of", *article(words[1:])])
-    if len(words) > 1 and last in UNITS:
+    if len(words) > 1 and last in UNITS and NUMERIC.fullmatch(kind):
         return sentence(["the", *words[:-1], UNITS[last]])
     if len(words) > 1 and last == "count":
         return sentence(["number", "of", *words[:-2], plural(words[-2])])
-    if len(words) == 2 and last in HEADS and first not in HEADS | ADJECTIVES:
+    plain = first not in HEADS | ADJECTIVES | QUESTIONS and not is_verb(first)
+    if len(words) == 2 and last in HEADS and plain:
         return sentence([last, "of", "the", first])
     return sentence(["the", *words])
 
@@ -228,20 +266,22 @@ def attribute_text(attribute: Parameter) -> str:
     words = words_of(attribute.name)
     if not words:
         return ""
-    return flag_text(words) if is_flag(attribute) else noun_text(words)
+    return flag_text(words) if is_flag(attribute) else noun_text(words, attribute.type)
 
 
 def returns_text(shape: Shape) -> str:
     """What is returned or yielded, as far as name, type and return statements say it."""
     words = words_of(shape.spoken or shape.name)
     nouns = words[1:] if words and (is_verb(words[0]) or words[0] in LEADS) else words
+    if shape.as_context:
+        return sentence(["the", *nouns]) if nouns else "What the block works with."
     if shape.yields:
         return sentence(["the", *nouns, "one at a time"]) if nouns else "The next item."
     values = set(shape.returned)
     yes_or_no = shape.returns in BOOLEANS or (values and values <= TRUTHS)
     if yes_or_no or (words[:1] and words[0] in QUESTIONS and may_be_bool(shape.returns)):
-        question = bool(words) and asks(words[0])
-        return f"True if {'it ' + ' '.join(words) if question else 'so'}, false otherwise."
+        asked = bool(words) and asks(words[0])
+        return f"True if {'it ' + ' '.join(question(words)) if asked else 'so'}, false otherwise."
     if values in ITSELF:
         return "The object itself."
     text = value_text(values - NULLS, nouns)
@@ -282,6 +322,6 @@ def raises_text(raised: Raised) -> str:
     words = [w.lower() for w in words_of(re.sub(r"(Error|Exception|Warning)$", "", name))]
     if name in EXCEPTIONS:
         return EXCEPTIONS[name]
-    if words[:1] and words[0] in ("not", "no", "too", "already"):
+    if words[:1] and words[0] in HALF_SENTENCES:
         return sentence(["if", *words])
     return sentence(["on", *words]) if len(words) > 1 or words in TELLING else "On failure."

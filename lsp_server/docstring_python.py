@@ -159,16 +159,19 @@ class _Reader:
         """A function: what it takes, gives and raises."""
         is_method = enclosing_is_class(node)
         is_property = bool(PROPERTIES & set(marks))
-        yields = any(n.type == "yield" for n in own_nodes(node))
-        returns = result_type(node)
+        generates = any(n.type == "yield" for n in own_nodes(node))
+        annotated = result_type(node)
+        returns = yielded_type(annotated) if generates else annotated
         documents_raises = shape.existing is not None and "aise" in shape.existing.text
         return replace(
             shape,
             kind="property" if is_property else "method" if is_method else "function",
             parameters=tuple(parameters_of(node, is_method and "staticmethod" not in marks)),
-            returns=yielded_type(returns) if yields else returns,
-            gives_value=not yields and not is_property and gives_value(node, returns),
-            yields=yields,
+            returns=returns,
+            gives_value=not generates and not is_property and gives_value(node, returns),
+            yields=generates and returns != "None",
+            generates=generates,
+            as_context=generates and any(m.endswith("contextmanager") for m in marks),
             returned=tuple(returned_values(node)),
             raises=tuple(raised(node)),
             all_raises=documents_raises and complete(node, self.functions),

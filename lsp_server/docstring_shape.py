@@ -14,6 +14,9 @@ from dataclasses import dataclass
 MAX_DEFAULT = 30
 """Longest default value, in characters, that is repeated in a docstring."""
 
+NULLS = frozenset({"None", "null", "undefined", "nullptr", "NULL"})
+"""How languages write that there is nothing."""
+
 
 @dataclass(frozen=True, slots=True)
 class Parameter:
@@ -71,7 +74,8 @@ class Existing:
 class Shape:
     """One definition, or a module (`kind` "module", "class", "function", "method", "property").
 
-    `line` is the 0-based line of its name, `span` its lines, half-open. `returned` are the values
+    `line` is the 0-based line of its name, `span` its lines, half-open. `generates` marks a
+    generator, `yields` one that yields something, `as_context` one that is made a context manager. `returned` are the values
     that its return statements give ("" for one that is no name). `documented` may be true without
     `existing`: what stands there is no plain text that could be changed. `all_raises` says that
     nothing but `reached`, its own exceptions and those of callees in the file, can leave the body,
@@ -93,6 +97,8 @@ class Shape:
     returns: str = ""
     gives_value: bool = False
     yields: bool = False
+    generates: bool = False
+    as_context: bool = False
     returned: tuple[str, ...] = ()
     raises: tuple[Raised, ...] = ()
     panics: bool = False

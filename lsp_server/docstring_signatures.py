@@ -90,6 +90,8 @@ def script_result(shape: Shape, node: Node) -> str:
         else "*"
         for value in shape.returned
     }
+    if shape.yields:
+        return "*"
     kind = found.pop() if len(found) == 1 else "*"
     return f"Promise<{kind}>" if any(c.type == "async" for c in node.children) else kind
 

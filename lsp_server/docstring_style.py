@@ -28,8 +28,9 @@ class Convention:
     """How documentation is written where this docstring goes.
 
     `types` repeats the types of the signature; `width` is the longest line, in characters. For
-    comments: `mark` begins each line ("" for a block), `tag` begins each tag, `arguments` says
-    that parameters are listed where the language's own habit is to leave them out.
+    comments: `mark` begins each line ("" for a block), `tag` begins each tag, `brief` says that the
+    summary has a tag too, `arguments` that parameters are listed where the language's own habit is
+    to leave them out.
     """
 
     style: str
@@ -37,6 +38,7 @@ class Convention:
     width: int = 88
     mark: str = ""
     tag: str = "@"
+    brief: bool = False
     arguments: bool = False
 
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 import re
 from collections.abc import Sequence
 
-from qcoder.lsp_server.docstring_shape import Parameter, Shape
+from qcoder.lsp_server.docstring_shape import NULLS, Parameter, Shape
 from qcoder.lsp_server.docstring_style import (
     Convention,
     Prose,
@@ -102,7 +102,8 @@ def doxygen(shape: Shape, prose: Prose, convention: Convention) -> list[str]:
         tags += filled(f"{at}return", prose.returns, room, 4)
     for r in shape.raises:
         tags += filled(f"{at}throws {r.name}", prose.raises.get(r.name, ""), room, 4)
-    return [prose.summary, *(["", *tags] if tags else [])]
+    summary = f"{at}brief {prose.summary}" if convention.brief else prose.summary
+    return [summary, *(["", *tags] if tags else [])]
 
 
 def rustdoc(shape: Shape, prose: Prose, convention: Convention) -> list[str]:
@@ -163,8 +164,8 @@ def dashed(text: str) -> str:
 
 
 def with_default(parameter: Parameter, text: str) -> str:
-    """A description with the default value as code."""
-    if not parameter.default or "`" in parameter.default:
+    """A description with the default value as code; that nothing is the default, it says itself."""
+    if not parameter.default or "`" in parameter.default or parameter.default in NULLS:
         return text
     return f"{text} Defaults to `{parameter.default}`.".strip()
 

@@ -36,8 +36,10 @@ def returned(function: Node) -> Iterator[str]:
         if node.type != "return_statement":
             continue
         value = next(iter(named(node)), None)
-        if value is None or value.type in ("null", "undefined", "null_literal"):
-            yield "None"
+        if value is None:
+            yield "undefined"
+        elif value.type in ("null", "undefined", "null_literal"):
+            yield text_of(value)
         elif value.type in ("true", "false") or value.type.startswith("bool"):
             yield text_of(value).lower()
         elif value.type in ("identifier", "this"):
