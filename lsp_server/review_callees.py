@@ -52,7 +52,8 @@ def callees(call: Node, file: PythonFile) -> list[Symbol]:
         return []
     if function.type == "identifier":
         name = text_of(function)
-        found = top_level(name, file)
+        both = name in file.imports and name in module_table(file)
+        found = [] if both else top_level(name, file)
         return found if found and not is_rebound(name, call, file) else []
     if function.type != "attribute":
         return []

@@ -65,7 +65,7 @@ def check_call(file: PythonFile) -> Iterator[Hit]:
         if arguments is None:
             continue
         wrongs = [misfit(arguments, signature) for signature in signatures]
-        if wrongs and all(wrongs):
+        if wrongs and all(wrongs) and not is_second_try(call):
             yield Hit(call, wrongs[0])
 
 
@@ -189,6 +189,14 @@ def arguments_of(call: Node) -> Arguments | None:
     return Arguments(tuple(positional), keywords)
 
 
+def is_second_try(call: Node) -> bool:
+    """Whether a call stands where a TypeError is handled: it is meant for another signature."""
+    return any(
+        parent.type == "except_clause" and "TypeError" in text_of(parent.named_children[0])
+        for parent in parents(call)
+    )
+
+
 def misfit(arguments: Arguments, signature: Signature) -> str:
     """Why a call cannot work; "" when it can."""
     name, known = signature.name, signature.positional
@@ -215,11 +223,14 @@ def mistyped(arguments: Arguments, signature: Signature) -> str:
     pairs += arguments.keywords.items()
     for word, value in pairs:
         wanted, got = signature.types.get(word, ""), LITERALS.get(value.type, "")
+        if (
+            value.type == "string"
+            and "b" in text_of(value).partition(text_of(value)[-1])[0].lower()
+        ):
+            got = "bytes"
         if wanted not in PLAIN_TYPES or not got or got == wanted:
             continue
         if (got, wanted) in (("int", "float"), ("int", "bool")):
-            continue
-        if got == "str" and wanted == "bytes" and text_of(value)[:2].lower().strip("rf") == "b":
             continue
         return f"`{signature.name}` wants `{word}: {wanted}` and gets {text_of(value)[:40]}"
     return ""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator
 
 from qcoder.lsp_server.python_tree import (
@@ -45,6 +46,9 @@ PLAIN_DECORATORS = frozenset(
     | {"abc.abstractmethod"}
 )
 
+KEEPS_COROUTINE = re.compile(r"(^|[._])(retry|inject\w*|db_injector|log\w*|traced?|timed?)$")
+"""Decorators after which a coroutine function is still one."""
+
 COROUTINES = frozenset(
     {
         "asyncio.sleep", "asyncio.wait", "asyncio.wait_for", "asyncio.open_connection",
@@ -75,6 +79,12 @@ ASYNC_ONLY_METHODS = frozenset({"drain", "wait_closed", "aclose", "__aenter__", 
 """Method names that only asynchronous objects have."""
 
 COROUTINE_ATTRIBUTES = frozenset({"send", "throw", "close"})
+PLAIN_MODULES = frozenset(
+    {"struct", "json", "os", "re", "shutil", "base64", "hashlib", "math", "time", "datetime"}
+    | {"copy", "pickle", "random", "socket", "ssl", "string", "textwrap", "urllib", "zlib"}
+)
+"""Modules of the standard library whose functions take no coroutines."""
+
 CONSUMERS = frozenset(
     {"len", "list", "tuple", "set", "dict", "sorted", "int", "float", "sum", "any", "all", "next"}
     | {"enumerate", "zip", "json.loads", "json.dumps", "bytes", "min", "max", "reversed"}
@@ -88,7 +98,7 @@ def check_unawaited(file: PythonFile) -> Iterator[Hit]:
         return
     for call in file.nodes.get("call", []):
         misuse = misused(call, file)
-        if not misuse or not makes_coroutine(call, file):
+        if not misuse or not makes_coroutine(call, file) or is_known_to_others(call, file):
             continue
         name = " ".join(text_of(call.child_by_field_name("function")).split())
         around = enclosing(call, SCOPES)
@@ -97,6 +107,10 @@ def check_unawaited(file: PythonFile) -> Iterator[Hit]:
         bare = call.parent is not None and call.parent.type in ("attribute", "subscript")
         fix = (f"(await {text})" if bare else f"await {text}") if inside else None
         yield Hit(call, f"`{name}` is a coroutine: {misuse}", fix)
+
+
+MIN_AWAITED = 2
+"""Other calls of a method that are awaited, for one that is not to be a slip."""
 
 
 def makes_coroutine(call: Node, file: PythonFile) -> bool:
@@ -116,9 +130,55 @@ def makes_coroutine(call: Node, file: PythonFile) -> bool:
             around = enclosing(call, SCOPES)
             return bool(owner) and around is not None and is_async(around)
     found = callees(call, file)
-    return bool(found) and all(
-        s.node.type == "function_definition" and is_plain_coroutine(s.node) for s in found
-    )
+    if not found:
+        return is_always_awaited(call, file)
+    return all(s.node.type == "function_definition" and is_plain_coroutine(s.node) for s in found)
+
+
+def is_known_to_others(call: Node, file: PythonFile) -> bool:
+    """Whether a comment tells a type checker that this coroutine is dropped on purpose."""
+    return "unused-coroutine" in file.text.split("\n")[call.end_point[0]]
+
+
+def is_always_awaited(call: Node, file: PythonFile) -> bool:
+    """Whether the file awaits every other call of the same method, of which there must be some.
+
+    What is called is not known; but who awaits a call in one place has to in the others.
+    """
+    around = enclosing(call, SCOPES)
+    function = call.child_by_field_name("function")
+    if around is None or function is None or function.type != "attribute":
+        return False
+    if around.type != "function_definition" or not is_async(around):
+        return False
+    whole = dotted(function)
+    calls = calls_by_method(file).get(text_of(function.child_by_field_name("attribute")), [])
+    others = [other for other in calls if other != call]
+    if not whole or not all(is_awaited(other) for other in others):
+        return False
+    same = sum(dotted(other.child_by_field_name("function")) == whole for other in others)
+    # Other objects' methods of that name are evidence when the name is one of its own kind.
+    named = "_" in whole.rpartition(".")[2].strip("_") and whole.split(".")[0] not in file.imports
+    return same >= 1 or (named and is_discarded(call) and len(others) >= MIN_AWAITED)
+
+
+def calls_by_method(file: PythonFile) -> dict[str, list[Node]]:
+    """Calls of the file by the name of their method."""
+    known = file.cache.get("calls by method")
+    if isinstance(known, dict):
+        return known
+    found: dict[str, list[Node]] = {}
+    for call in file.nodes.get("call", []):
+        function = call.child_by_field_name("function")
+        if function is not None and function.type == "attribute":
+            found.setdefault(text_of(function.child_by_field_name("attribute")), []).append(call)
+    file.cache["calls by method"] = found
+    return found
+
+
+def is_awaited(call: Node) -> bool:
+    """Whether `await` stands before a call."""
+    return call.parent is not None and call.parent.type == "await"
 
 
 def constructor_of(owner: str, place: Node, file: PythonFile) -> str:
@@ -181,13 +241,17 @@ def misuse_of(node: Node, file: PythonFile) -> str:
         return "a loop cannot run over it; `await` it first" if plain else ""
     if kind == "argument_list" and parent.parent is not None:
         consumer = file.callee(parent.parent)
-        return f"`{consumer}` cannot use it; `await` it first" if consumer in CONSUMERS else ""
-    return ""
+        head, dot, _ = consumer.partition(".")
+        plain = consumer in CONSUMERS or (dot and head in PLAIN_MODULES and head in file.imports)
+        return f"`{consumer}` cannot use it; `await` it first" if plain else ""
+    return "its text is of no use; `await` it first" if kind == "interpolation" else ""
 
 
 def misused_variable(target: Node, call: Node, file: PythonFile) -> str:
     """The same for a local variable that holds the coroutine and nothing else."""
     function = enclosing(call, SCOPES)
+    if target.type in ("pattern_list", "tuple_pattern"):
+        return "it cannot be unpacked; `await` it first"
     if target.type != "identifier" or function is None:
         return ""
     if function.type != "function_definition":
@@ -199,6 +263,8 @@ def misused_variable(target: Node, call: Node, file: PythonFile) -> str:
         n for n in file.names_within(function)
         if text_of(n) == name and n != target and not is_label(n)
     ]  # fmt: skip
+    if not uses:
+        return "nothing awaits it"
     wrongs = [misuse_of(n, file) for n in uses]
     return wrongs[0] if wrongs and all(wrongs) else ""
 
@@ -217,7 +283,10 @@ def is_plain_coroutine(function: Node) -> bool:
     """`async def` without `yield` and without a decorator that may change what it returns."""
     return (
         is_async(function)
-        and all(name in PLAIN_DECORATORS for name in decorators(function))
+        and all(
+            name in PLAIN_DECORATORS or KEEPS_COROUTINE.search(name)
+            for name in decorators(function)
+        )
         and not any(node.type == "yield" for node in own_nodes(function))
     )
 

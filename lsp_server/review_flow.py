@@ -230,8 +230,12 @@ def none_in_expression(node: Node, file: PythonFile) -> Iterator[Hit]:
 def first_use(statements: list[Node], name: str, test: Node, file: PythonFile) -> Iterator[Hit]:
     """The first use as an object, unless the name may have got another value before it."""
     plain = "." not in name and is_local(name, test, file)
+
+    def enters(node: Node) -> bool:
+        return is_open(node) and not hides(node, name)
+
     for statement in statements:
-        for node in walk(statement, is_open):
+        for node in walk(statement, enters):
             if node.type in SCOPES:
                 continue
             found = use_before(node, name)
@@ -246,6 +250,16 @@ def first_use(statements: list[Node], name: str, test: Node, file: PythonFile) -
                 return
             if node.type == "except_clause" or (node.type == "if_statement" and asks(node, name)):
                 return
+
+
+def hides(node: Node, name: str) -> bool:
+    """Whether a node is a comprehension with a variable of that name."""
+    return node.type.endswith(("comprehension", "generator_expression")) and any(
+        text_of(n) == name
+        for clause in node.named_children
+        if clause.type == "for_in_clause"
+        for n in walk(clause.child_by_field_name("left") or clause)
+    )
 
 
 def use_before(node: Node, name: str) -> Node | None:

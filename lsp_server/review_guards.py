@@ -36,22 +36,26 @@ MUTATORS = frozenset(
 )
 FREE = re.compile(
     r"^__(init|new|post_init|del|enter|exit|aenter|aexit|setstate|getstate|copy|deepcopy|reduce)"
-    r"|lock|unsafe|fork|reset|setup|init|close|shutdown|stop|start|clear|teardown",
+    r"|lock|unsafe|fork|reset|clear|setup|init|close|shutdown|stop|teardown",
     re.IGNORECASE,
 )
 """Methods that run before or after the object is shared, or say that the caller holds the lock."""
+
+SAYS_SO = re.compile(r"(?:\"{3}|#)[^\n]*\block", re.IGNORECASE)
+"""A docstring or comment of the method that speaks of the lock: its caller holds it."""
 
 MIN_EVIDENCE = 2
 
 
 @dataclass(frozen=True, slots=True)
 class Change:
-    """One change of an attribute of `self`, in a method, under the locks held there."""
+    """One use of an attribute of `self`, in a method, under the locks held there."""
 
     attribute: str
     node: Node
     method: str
     locks: frozenset[str]
+    writes: bool = True
 
 
 def check_guarded(file: PythonFile) -> Iterator[Hit]:
@@ -68,7 +72,8 @@ def locks_of(owner: Node, file: PythonFile) -> frozenset[str]:
     for node in file.within("assignment", owner):
         value = node.child_by_field_name("right")
         target = dotted(node.child_by_field_name("left"))
-        if value is not None and value.type == "call" and file.callee(value) in LOCKS:
+        made = value is not None and value.type == "call" and file.callee(value) in LOCKS
+        if made and is_own(target):
             found.add(target.removeprefix("self."))
     for block in file.within("with_statement", owner):
         for name in held_by(block):
@@ -92,6 +97,9 @@ def unguarded(owner: Node, locks: frozenset[str], file: PythonFile) -> Iterator[
     by_attribute: dict[str, list[Change]] = defaultdict(list)
     for change in changes_of(owner, locks, file):
         by_attribute[change.attribute].append(change)
+    for read in reads_of(owner, locks, file):
+        if read.attribute in by_attribute:
+            by_attribute[read.attribute].append(read)
     for attribute, changes in by_attribute.items():
         if attribute in locks:
             continue
@@ -102,14 +110,16 @@ def unguarded(owner: Node, locks: frozenset[str], file: PythonFile) -> Iterator[
                 if not c.locks and not held.get(c.method) and not FREE.search(c.method)
             ]  # fmt: skip
             methods = {c.method for c in safe}
-            if len(safe) < MIN_EVIDENCE or len(methods) < MIN_EVIDENCE or len(bare) * 2 > len(safe):
+            enough = len(safe) >= MIN_EVIDENCE and len(methods) >= MIN_EVIDENCE
+            if not enough or len(bare) * 2 > len(safe) or not any(c.writes for c in safe):
                 continue
             for change in bare:
-                yield Hit(
-                    change.node,
-                    f"`self.{attribute}` is changed without `self.{lock}`, which "
-                    f"{len(safe)} other changes hold; take the lock here too",
-                )
+                if change.writes:
+                    yield Hit(
+                        change.node,
+                        f"`self.{attribute}` is changed without `self.{lock}`, which is held at "
+                        f"{len(safe)} other places that use it; take the lock here too",
+                    )
             break
 
 
@@ -127,9 +137,26 @@ def changes_of(owner: Node, locks: frozenset[str], file: PythonFile) -> Iterator
         function = enclosing(node, frozenset({"function_definition", "lambda"}))
         if function is None or enclosing(function, frozenset({"class_definition"})) != owner:
             continue
-        if f"self.{attribute}" in text_of(function) and acquires(function, locks):
+        if acquires(function, locks) or SAYS_SO.search(text_of(function)):
             continue
         yield Change(attribute, node, name_of(function), locks_around(node, function, locks))
+
+
+def reads_of(owner: Node, locks: frozenset[str], file: PythonFile) -> Iterator[Change]:
+    """Every mention of an attribute of `self` that changes nothing."""
+    for name in file.names_within(owner):
+        node = name.parent
+        if node is None or node.type != "attribute" or text_of(name) != "self":
+            continue
+        function = enclosing(node, frozenset({"function_definition", "lambda"}))
+        around = node.parent
+        if function is None or around is None or name_of(function) == "__init__":
+            continue
+        if any(changed_attribute(n) for n in (around, around.parent) if n is not None):
+            continue
+        attribute = text_of(node.child_by_field_name("attribute"))
+        held = locks_around(node, function, locks)
+        yield Change(attribute, node, name_of(function), held, False)
 
 
 def changed_attribute(node: Node) -> str:

@@ -30,10 +30,12 @@ from qcoder.lsp_server.python_tree import (
 )
 from qcoder.lsp_server.review_openers import (
     BORROWERS,
+    BORROWING,
     FILE_METHODS,
     OPENERS,
     PATH_MODES,
     PLAIN_FILES,
+    WRAPPERS,
 )
 from qcoder.lsp_server.review_rule import Hit
 
@@ -67,16 +69,45 @@ def opener_of(call: Node, file: PythonFile) -> str:
     """Key of `OPENERS` that a call stands for, or ""."""
     name = file.callee(call)
     if name in OPENERS:
-        return name
+        return "" if name in WRAPPERS and is_of_open_file(call) else name
     function = call.child_by_field_name("function")
-    if function is None or function.type != "attribute" or not is_file_mode(arguments(call)):
+    if function is None or function.type != "attribute":
         return ""
     owner = function.child_by_field_name("object")
+    if name.endswith("engine.connect"):
+        return "sqlite3.connect"
+    if text_of(function.child_by_field_name("attribute")) != "open":
+        return ""
+    if any(is_mode(a) for a in arguments(call)) and dotted(owner) not in file.imports:
+        return "open"
+    if not is_file_mode(arguments(call)):
+        return ""
     path_like = dotted(owner).lower().endswith(("path", "file")) or (
         owner is not None and owner.type == "call" and file.callee(owner) == "pathlib.Path"
     )
-    opens = text_of(function.child_by_field_name("attribute")) == "open"
-    return "open" if opens and path_like else ""
+    return "open" if path_like else ""
+
+
+def is_of_open_file(call: Node) -> bool:
+    """Whether an archive is read from an object that somebody else opens and closes."""
+    if any(is_mode(a) and "r" not in text_of(a).strip("\"'mode= ")[:1] for a in arguments(call)):
+        return False
+    if keyword(call, "fileobj") is not None:
+        return True
+    first = arguments(call)[0] if arguments(call) else None
+    if first is None or first.type == "call":
+        return first is not None
+    return (
+        dotted(first).lower().endswith(("fp", "fileobj", "file", "stream", "io", "buffer", "obj"))
+    )
+
+
+def is_mode(argument: Node) -> bool:
+    """Whether an argument is the mode of a file: `"rb"`, `mode="w"`."""
+    if argument.type == "keyword_argument":
+        return text_of(argument.child_by_field_name("name")) == "mode"
+    mode = text_of(argument).strip("\"'")
+    return argument.type == "string" and mode[:1] in tuple("rwax") and set(mode) <= PATH_MODES
 
 
 def is_file_mode(given: list[Node]) -> bool:
@@ -252,7 +283,7 @@ class Trace:
             blocks = [c for c in clause.named_children if c.type == "block"]
             if clause.type.startswith("except") and blocks:
                 # Whether the body had come as far as the opening is not known here.
-                known = before if before is end else State.SETTLED
+                known = before if before in (end, State.UNBORN) else State.SETTLED
                 ends.append(self.block(blocks[-1], known))
             elif clause.type == "else_clause" and blocks and end is not State.DEAD:
                 end = self.block(blocks[-1], end)
@@ -309,10 +340,19 @@ class Trace:
         if parent.type == "attribute":
             return text_of(parent.child_by_field_name("attribute")) in self.closers
         if parent.type == "argument_list" and parent.parent is not None:
-            return self.file.callee(parent.parent) not in BORROWERS
+            return not self.is_borrowed(parent.parent)
         if parent.type in ("for_statement", "for_in_clause"):
             return parent.child_by_field_name("right") != name
         return parent.type not in ("comparison_operator", "not_operator", "interpolation")
+
+    def is_borrowed(self, call: Node) -> bool:
+        """Whether a call uses an argument and leaves it to its owner."""
+        name = self.file.callee(call)
+        if name in BORROWERS:
+            return True
+        last = text_of(call.child_by_field_name("function")).rpartition(".")[2]
+        handed_on = any(p.type in ("return_statement", "yield") for p in parents(call))
+        return not handed_on and BORROWING.match(last) is not None
 
 
 def is_inside(scope: Node, birth: Node) -> bool:
@@ -321,8 +361,11 @@ def is_inside(scope: Node, birth: Node) -> bool:
 
 
 def join(states: Iterable[State]) -> State:
-    """What is known where paths meet: only what all living ones agree on."""
+    """What is known where paths meet: only what all living ones agree on that have opened it."""
     living = {s for s in states if s is not State.DEAD}
     if not living:
         return State.DEAD
+    # Where it was never opened there is nothing to lose.
+    if living == {State.OPEN, State.UNBORN}:
+        return State.OPEN
     return living.pop() if len(living) == 1 else State.SETTLED

@@ -42,7 +42,8 @@ def check_lock(file: PythonFile) -> Iterator[Hit]:
             continue
         if not is_statement(call) or is_try(call) or not is_lock(lock, file):
             continue
-        if PROTOCOL_NAME.search(name_of(scope)) and not releases(lock, scope):
+        named = PROTOCOL_NAME.search(name_of(scope)) and not releases(lock, scope)
+        if named and not any(n.type == "yield" for n in own_nodes(scope)):
             continue
         if not is_released_elsewhere(lock, scope, file):
             message = lock_message(lock, call, scope)

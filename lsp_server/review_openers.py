@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 
 FILE_CLOSERS = frozenset({"close", "detach", "__enter__", "__exit__", "release"})
@@ -37,8 +38,12 @@ OPENERS: Mapping[str, frozenset[str]] = {
         ("aiohttp.ClientSession", "httpx.Client", "httpx.AsyncClient"), SESSION_CLOSERS
     ),
     "subprocess.Popen": PROCESS_CLOSERS,
+    "tempfile.TemporaryDirectory": frozenset({"cleanup", "__enter__", "__exit__"}),
 }  # fmt: skip
 """What opens something, and the methods that end it."""
+
+WRAPPERS = frozenset({"zipfile.ZipFile", "tarfile.open"})
+"""What also takes an open file, and leaves closing it to its owner."""
 
 PLAIN_FILES = frozenset({"open", "io.open", "codecs.open", "gzip.open", "bz2.open", "lzma.open"})
 FILE_METHODS = frozenset({"read", "readlines", "readline", "write", "writelines", "decode"})
@@ -49,9 +54,17 @@ BORROWERS = frozenset(
         "tomllib.load", "toml.load", "toml.dump", "yaml.load", "yaml.safe_load", "yaml.dump",
         "yaml.safe_dump", "plistlib.load", "plistlib.dump", "shutil.copyfileobj", "ast.parse",
         "numpy.load", "numpy.save", "print", "list", "tuple", "set", "sorted", "len", "next",
-        "sum", "max", "min", "any", "all", "isinstance", "str", "repr", "bool", "type", "id",
+        "pathlib.Path", "anyio.Path", "os.path.join", "os.listdir", "os.walk", "sum", "max", "min", "any", "all", "isinstance", "str", "repr", "bool", "type", "id",
     }
 )  # fmt: skip
 """Calls that use an argument and do not keep it."""
+
+BORROWING = re.compile(
+    r"_?(load|dump|parse|read|write|copy|print|scan|check|validate|compute|hash|extract|decode"
+    r"|encode|lock|unlock|flock|flush|detect|count|addfile|memoryview|mmap|reader|writer|DictReader"
+    r"|DictWriter|feed|digest|checksum|upload|download|fromfile|tofile|savefig|savetxt|to_csv|fsync"
+    r"|fcntl|fstat|select|loads|dumps|iter|tqdm|enumerate|zip|map|filter|isatty)(_\w+|s)?$"
+)
+"""Names of functions that use a file and do not keep it, unless their result is handed on."""
 
 PATH_MODES = frozenset("rwaxbt+")

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Mapping
 
 from qcoder.lsp_server import (
+    review_async_with,
     review_calls,
     review_coroutines,
     review_flow,
@@ -23,6 +24,7 @@ PASSES: Mapping[str, Pass] = {
     "resource_leak": review_leaks.check_resource_leak,
     "unawaited": review_coroutines.check_unawaited,
     "blocking": review_coroutines.check_blocking,
+    "plain_with": review_async_with.check_plain_with,
     "task_discarded": review_coroutines.check_task_discarded,
     "lock": review_locks.check_lock,
     "lock_over_await": review_locks.check_lock_over_await,

@@ -25,7 +25,9 @@ WORKERS = {
 }
 """What starts something, and what it is called; timers are meant to run by themselves."""
 
-HARMLESS = frozenset({"start", "name", "ident", "pid", "native_id", "getName", "setName"})
+HARMLESS = frozenset(
+    {"start", "name", "ident", "pid", "native_id", "getName", "setName", "is_alive"}
+)
 """Attributes whose use neither waits for a worker nor hands it on."""
 
 
