@@ -39,7 +39,7 @@ class _Changes:
         for at, line in enumerate(self.lines):
             rows += self.added.get(at, [])
             rows += [] if at in self.removed else [line]
-        return "\n".join(rows)
+        return "\n".join(rows + self.added.get(len(self.lines), []))
 
 
 def merged(
@@ -92,8 +92,7 @@ def opened(text: str, shape: Shape, convention: Convention, language: str) -> li
         # The only row keeps its number: what stood in it, its opening mark above.
         return [f"/**\n{indent} * {inside}", f"{indent} */"]
     last = re.sub(r"\s*\*+/$", "", lines[-1])
-    closing = f"{indent} */"
-    return [*lines[:-1], closing] if not last.strip(" \t*") else [*lines[:-1], last, closing]
+    return lines if not last.strip(" \t*") else [*lines[:-1], last, f"{indent} */"]
 
 
 class _Writer:

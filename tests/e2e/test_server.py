@@ -136,6 +136,53 @@ def test_code_action_writes_a_docstring_and_resolve_tolerates_missing_data(clien
     assert client.request("codeAction/resolve", {"title": "x"})["title"] == "x"
 
 
+def actions_at(client: Client, uri: str, line: int) -> list[dict[str, Any]]:
+    at = {"line": line, "character": 0}
+    where = {"textDocument": {"uri": uri}, "range": {"start": at, "end": at}}
+    found: list[dict[str, Any]] | None = client.request(
+        "textDocument/codeAction", {**where, "context": {"diagnostics": []}}
+    )
+    return found or []
+
+
+def applied(text: str, edits: list[dict[str, Any]]) -> str:
+    """The text after edits of one version, whose columns count UTF-16 units."""
+    lines = [line.encode("utf-16-le") for line in text.split("\n")]
+    for edit in sorted(edits, key=lambda e: list(e["range"]["start"].values()), reverse=True):
+        start, end = edit["range"]["start"], edit["range"]["end"]
+        head = lines[start["line"]][: 2 * start["character"]]
+        tail = lines[end["line"]][2 * end["character"] :]
+        new = head + edit["newText"].encode("utf-16-le") + tail
+        lines[start["line"] : end["line"] + 1] = [
+            row.encode("utf-16-le") for row in new.decode("utf-16-le").split("\n")
+        ]
+    return "\n".join(line.decode("utf-16-le") for line in lines)
+
+
+def test_an_unsaved_file_is_documented_in_one_edit_and_mended_when_it_drifts(
+    client: Client,
+) -> None:
+    text = "def add(first, second): s = '😀'; return first\n\n\nclass Store:\n    size = 1\n"
+    uri = client.open(client.root / "new.py", text)
+    titles = [action["title"] for action in actions_at(client, uri, 0)]
+    assert titles == ["Generate docstring for add", "Document this file (2 definitions)"]
+    resolved = client.request("codeAction/resolve", actions_at(client, uri, 0)[1])
+    text = applied(text, resolved["edit"]["changes"][uri])
+    compile(text, "new.py", "exec")
+    assert text.count('"""') == 6
+    assert "'😀'; return first" in text
+    text = text.replace("second): ", "third):").replace("second):", "third):")
+    document = {"uri": uri, "version": 2}
+    whole = [{"text": text}]
+    client.notify("textDocument/didChange", {"textDocument": document, "contentChanges": whole})
+    line = next(at for at, row in enumerate(text.split("\n")) if "second:" in row)
+    (action,) = actions_at(client, uri, line)
+    assert action["title"] == "Update docstring of add"
+    resolved = client.request("codeAction/resolve", action)
+    mended = applied(text, resolved["edit"]["changes"][uri])
+    assert mended == text.replace("second:", "third:")
+
+
 def test_bad_settings_are_reported_once_and_the_server_goes_on(root: Path) -> None:
     with Client(root, {"QCODER_ENGINE": "fake:1"}) as client:
         client.initialize({"completion": {"maxTokens": "many"}, "nonsense": 1})

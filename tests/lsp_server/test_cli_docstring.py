@@ -121,3 +121,10 @@ def test_style_follows_the_project_where_the_file_has_none(
     assert edit["docstring"].split("\n")[2:6] == [
         "Parameters", "----------", "path", "    The path.",
     ]  # fmt: skip
+
+
+def test_update_keeps_the_line_ends_of_windows(repository: Path) -> None:
+    (repository / "a.py").write_bytes(DRIFTED.replace("\n", "\r\n").encode())
+    assert main(["docstring", "a.py", "--update", "--write", "--model", "none"]) == 0
+    expected = DRIFTED.replace("second", "third").replace("\n", "\r\n").encode()
+    assert (repository / "a.py").read_bytes() == expected

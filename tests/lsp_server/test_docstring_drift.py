@@ -163,6 +163,34 @@ def test_new_entries_take_the_indent_and_the_habits_of_their_neighbours() -> Non
     assert "        b (str): The b.\n" in mended(typed)
 
 
+@pytest.mark.parametrize(
+    ("path", "source", "added"),
+    [
+        ("a.py", 'def f(a, b):\n\t"""F.\n\n\tArgs:\n\t\ta: One.\n\t"""\n', "\t\tb: The b.\n"),
+        (
+            "a.js",
+            "/**\n  F.\n  @param {number} a One.\n*/\nfunction f(a, limit) {}\n",
+            "  @param {*} limit - The limit.\n",
+        ),
+        (
+            "a.rs",
+            "/// F.\n///\n/// # Arguments\n///\n/// * `a` - One.\npub fn f(a: u8, limit: u8) {}\n",
+            "/// * `limit` - The limit.\n",
+        ),
+        (
+            "a.cs",
+            'class A {\n    /// <summary>F.</summary>\n    /// <param name="a">One.</param>\n'
+            "    public void F(int a, int limit) {}\n}\n",
+            '    /// <param name="limit">The limit.</param>\n',
+        ),
+    ],
+)
+def test_new_entries_begin_as_their_neighbours_do(path: str, source: str, added: str) -> None:
+    new = mended(source, path)
+    assert added in new
+    assert new.replace(added, "") == source
+
+
 def test_a_summary_gets_its_sections_only_when_asked_for_by_name() -> None:
     source = "def load_users(path, limit=3):\n    'Read.'\n    return [path, limit]\n"
     assert mended(source) == source
