@@ -57,7 +57,7 @@ def docstring_edits(
     shapes = shapes_of(document, snapshot.path)
     convention = chosen_convention(snapshot, shapes, style)
     edits: list[DocstringEdit] = []
-    chosen = wanted(shapes, symbol, line)
+    chosen = wanted(shapes, symbol, line, update)
     for done, shape in enumerate(chosen):
         if cancel.cancelled:
             break
@@ -104,15 +104,20 @@ def chosen_convention(snapshot: Snapshot, shapes: Sequence[Shape], style: str) -
     return convention_for(document.language, document.text, shapes, wanted_style, folder)
 
 
-def wanted(shapes: Sequence[Shape], symbol: str | None, line: int | None) -> list[Shape]:
-    """The shapes that were asked for: by name, around a line, or all public ones."""
+def wanted(
+    shapes: Sequence[Shape], symbol: str | None, line: int | None, documented: bool = False
+) -> list[Shape]:
+    """The shapes that were asked for: by name, around a line, or all that are public.
+
+    `documented` adds those that are not public and have a docstring all the same.
+    """
     if symbol is not None:
         exact = [s for s in shapes if s.symbol == symbol]
         return exact or [s for s in shapes if s.name == symbol and s.kind != "module"][:1]
     if line is not None:
         around = [s for s in shapes if s.kind != "module" and s.span[0] <= line < s.span[1]]
         return around[-1:]
-    return [s for s in shapes if s.public]
+    return [s for s in shapes if s.public or (documented and s.documented)]
 
 
 def inserted(
@@ -169,7 +174,7 @@ def drifts_in(
         return []
     document = snapshot.document
     shapes = shapes_of(document, snapshot.path)
-    chosen = wanted(shapes, symbol, line) if symbol is not None or line is not None else shapes
+    chosen = wanted(shapes, symbol, line, documented=True)
     return [(shape, drift) for shape in chosen for drift in drift_of(shape, document.language)]
 
 

@@ -12,7 +12,10 @@ from pathlib import Path
 import pytest
 
 from qcoder.context.segments import Document
-from qcoder.lsp_server.docstring import applied, docstring_edits, drifts_in
+from qcoder.lsp_server.docstring import applied, docstring_edits, drifts_in, shapes_of
+from qcoder.lsp_server.docstring_drift import drift_of
+from qcoder.lsp_server.docstring_reading import Entry, read
+from qcoder.lsp_server.docstring_shape import Shape
 from qcoder.lsp_server.settings import Settings
 from qcoder.lsp_server.snapshot import DocstringEdit, Snapshot
 
@@ -89,3 +92,57 @@ def test_completing_a_docstring_by_name_keeps_its_prose(path: Path) -> None:
         new = applied(source, [e.edit for e in edits])
         assert code(new) == code(source)
         assert set(re.findall(r"\w+", text)) <= set(re.findall(r"\w+", new))
+
+
+def documented_parameters(snapshot: Snapshot) -> list[tuple[Shape, Entry]]:
+    """Entries of functions whose docstring lists three or more parameters and agrees with the code."""
+    found = []
+    for shape in shapes_of(snapshot.document, snapshot.path):
+        if shape.existing is None or shape.kind not in ("function", "method"):
+            continue
+        entries = read(shape.existing.text, "python").of("parameter")
+        named = [e.name for e in entries]
+        plain = all(not p.stars for p in shape.parameters) and not shape.decorated
+        if not plain or len(named) < 3 or named != [p.name for p in shape.parameters]:
+            continue
+        if not drift_of(shape, "python"):
+            found += [(shape, e) for e in entries]
+    return found
+
+
+def changed(source: str, shape: Shape, entry: Entry, name: str | None) -> str:
+    """The source with another name in an entry, or without the entry."""
+    assert shape.existing is not None
+    lines = source.split("\n")
+    row = shape.existing.line + entry.row
+    if name is None:
+        del lines[row : shape.existing.line + entry.end]
+    else:
+        head = lines[row][: entry.column]
+        lines[row] = head + name + lines[row][entry.column + len(entry.name) :]
+    return "\n".join(lines)
+
+
+def updates(source: str, line: int) -> list[DocstringEdit]:
+    """The edits for the whole file that begin below a line: those of the function there."""
+    found = docstring_edits(snapshot_of(source), None, update=True)
+    return [e for e in found if e.line == line and e.edit.start_line > line]
+
+
+def test_a_broken_list_of_parameters_is_mended_exactly_there() -> None:
+    package = Path(pytest.importorskip("huggingface_hub").__file__).parent
+    checked = 0
+    for path in sorted(package.glob("*.py"))[:20]:
+        source = path.read_text(encoding="utf-8")
+        if len(source) > 60_000:
+            continue
+        for shape, entry in documented_parameters(snapshot_of(source))[:6]:
+            renamed = changed(source, shape, entry, "no_such_name")
+            edits = updates(renamed, shape.line)
+            assert applied(renamed, [e.edit for e in edits]) == source
+            shorter = changed(source, shape, entry, None)
+            edits = updates(shorter, shape.line)
+            assert entry.name in "".join(e.edit.new_text for e in edits)
+            assert code(applied(shorter, [e.edit for e in edits])) == code(source)
+            checked += 1
+    assert checked >= 10
