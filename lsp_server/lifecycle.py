@@ -15,9 +15,9 @@ from qcoder.lsp_server import convert, diagnostics
 from qcoder.lsp_server.documents import ProtocolWorkspace, rows_of
 from qcoder.lsp_server.jobs import post
 from qcoder.lsp_server.lsp_cli import follow_client
+from qcoder.lsp_server.notebooks import Spot
 from qcoder.lsp_server.server import QcoderServer
 from qcoder.lsp_server.settings import FILE_NAME
-from qcoder.lsp_server.snapshot import Snapshot
 
 logger = logging.getLogger(__name__)
 
@@ -93,13 +93,7 @@ def register_documents(server: QcoderServer) -> None:
 
     @server.feature(types.TEXT_DOCUMENT_DID_CHANGE)
     def changed(ls: QcoderServer, params: types.DidChangeTextDocumentParams) -> None:
-        snapshot = follow(ls, params.text_document.uri)
-        if snapshot is not None and params.content_changes:
-            track(ls, snapshot, params.content_changes)
-            last = params.content_changes[-1]
-            cursor = convert.cursor_after(ls.workspace.position_codec, last)
-            if cursor is not None:
-                expect(ls, snapshot, cursor)
+        edited(ls, params.text_document.uri, params.content_changes)
 
     @server.feature(types.TEXT_DOCUMENT_DID_SAVE)
     def saved(ls: QcoderServer, params: types.DidSaveTextDocumentParams) -> None:
@@ -108,12 +102,22 @@ def register_documents(server: QcoderServer) -> None:
 
     @server.feature(types.TEXT_DOCUMENT_DID_CLOSE)
     def closed(ls: QcoderServer, params: types.DidCloseTextDocumentParams) -> None:
-        uri = params.text_document.uri
-        path = convert.path_of(uri)
-        if path is not None:
-            ls.session.forget(uri, path)
-        ls.completions.forget(uri)
-        diagnostics.forget(ls, uri)
+        forget(ls, params.text_document.uri)
+        diagnostics.forget(ls, params.text_document.uri)
+
+
+def register_notebooks(server: QcoderServer) -> None:
+    """Notebook synchronization; pygls keeps the cells."""
+
+    @server.feature(types.NOTEBOOK_DOCUMENT_DID_CHANGE)
+    def changed(ls: QcoderServer, params: types.DidChangeNotebookDocumentParams) -> None:
+        cells = params.change.cells
+        for content in (cells.text_content or ()) if cells is not None else ():
+            edited(ls, content.document.uri, content.changes)
+
+    @server.feature(types.NOTEBOOK_DOCUMENT_DID_CLOSE)
+    def closed(ls: QcoderServer, params: types.DidCloseNotebookDocumentParams) -> None:
+        forget(ls, params.notebook_document.uri)
 
 
 def register_files(server: QcoderServer) -> None:
@@ -136,34 +140,54 @@ def register_files(server: QcoderServer) -> None:
         files_changed(ls, (uri for f in params.files for uri in (f.old_uri, f.new_uri)))
 
 
-def follow(ls: QcoderServer, uri: str) -> Snapshot | None:
-    """Bring the session up to a document; gives its snapshot."""
-    snapshot, path = ls.snapshot(uri), convert.path_of(uri)
-    if snapshot is not None and path is not None:
-        ls.session.note_change(path, snapshot.document)
-    return snapshot
+def forget(ls: QcoderServer, uri: str) -> None:
+    """A document or notebook was closed."""
+    path = convert.path_of(uri)
+    if path is not None:
+        ls.session.forget(uri, path)
+    ls.completions.forget(uri)
+
+
+def follow(ls: QcoderServer, uri: str) -> Spot | None:
+    """Bring the session up to a document or the notebook of a cell; gives what it is."""
+    spot = ls.spot(uri)
+    path = convert.path_of(spot.snapshot.document.uri) if spot is not None else None
+    if spot is not None and path is not None:
+        ls.session.note_change(path, spot.snapshot.document)
+    return spot
+
+
+def edited(
+    ls: QcoderServer, uri: str, changes: Sequence[types.TextDocumentContentChangeEvent]
+) -> None:
+    """A document or cell has changed: the session, what is shown and what is expected follow."""
+    spot = follow(ls, uri)
+    if spot is None or not changes:
+        return
+    track(ls, spot, changes)
+    cursor = convert.cursor_after(ls.workspace.position_codec, changes[-1])
+    if cursor is not None:
+        expect(ls, spot, cursor)
 
 
 def track(
-    ls: QcoderServer,
-    snapshot: Snapshot,
-    changes: Sequence[types.TextDocumentContentChangeEvent],
+    ls: QcoderServer, spot: Spot, changes: Sequence[types.TextDocumentContentChangeEvent]
 ) -> None:
     """An edit says what becomes of the suggestion that is shown, and where accepted ones went."""
-    uri = snapshot.document.uri
+    document, down = spot.snapshot.document, spot.first_line
     for change in changes:
         if isinstance(change, types.TextDocumentContentChangePartial):
-            rows = change.range.start.line, change.range.end.line
-            ls.acceptance.moved(uri, *rows, len(rows_of(change.text)) - 1)
-    ls.acceptance.changed(uri, snapshot.document.text)
+            rows = change.range.start.line + down, change.range.end.line + down
+            ls.acceptance.moved(document.uri, *rows, len(rows_of(change.text)) - 1)
+    ls.acceptance.changed(document.uri, document.text)
 
 
-def expect(ls: QcoderServer, snapshot: Snapshot, cursor: types.Position) -> None:
+def expect(ls: QcoderServer, spot: Spot, cursor: types.Position) -> None:
     """The user types there: a request for a completion is likely to come."""
-    engine, rows = ls.session.engine, ls.rows(snapshot.document.uri)
-    if engine is not None and rows is not None and snapshot.settings.completion.enabled:
-        line, column = convert.from_position(ls.workspace.position_codec, rows, cursor)
-        ls.completions.expect(snapshot, line, column, engine)
+    engine, snapshot = ls.session.engine, spot.snapshot
+    if engine is not None and snapshot.settings.completion.enabled:
+        line, column = convert.from_position(ls.workspace.position_codec, spot.rows, cursor)
+        ls.completions.expect(snapshot, line + spot.first_line, column, engine)
 
 
 def files_changed(ls: QcoderServer, uris: Iterable[str]) -> None:

@@ -23,12 +23,12 @@ from qcoder.lsp_server.docstring_actions import (
     docstring_actions,
     docstring_edit,
 )
-from qcoder.lsp_server.documents import open_document
 from qcoder.lsp_server.lifecycle import (
     asked,
     register_documents,
     register_files,
     register_lifecycle,
+    register_notebooks,
 )
 from qcoder.lsp_server.server import QcoderServer
 from qcoder.lsp_server.snapshot import Suggestion
@@ -45,6 +45,7 @@ def make_server(config: str | None = None) -> QcoderServer:
     server = QcoderServer(config)
     register_lifecycle(server)
     register_documents(server)
+    register_notebooks(server)
     register_files(server)
     register_completion(server)
     register_diagnostics(server)
@@ -177,23 +178,23 @@ async def suggest(
     None when the question is out of date: a client that keeps what it shows then does right. No
     suggestions when there is nothing to show.
     """
-    snapshot, engine, rows = ls.snapshot(uri), ls.session.engine, ls.rows(uri)
-    if snapshot is None or engine is None or rows is None:
+    spot, engine = ls.spot(uri), ls.session.engine
+    if spot is None or engine is None or not spot.snapshot.settings.completion.enabled:
         return None
-    if not snapshot.settings.completion.enabled:
-        return None
-    line, column = convert.from_position(ls.workspace.position_codec, rows, position)
+    snapshot = spot.snapshot
+    line, column = convert.from_position(ls.workspace.position_codec, spot.rows, position)
+    line += spot.first_line
     try:
         found = await ls.completions.suggest(snapshot, line, column, engine, invoked, several)
     except Exception as error:  # the handler's boundary; cancellation passes
         logger.error("completion failed: %s: %s", type(error).__name__, error)
         logger.debug("completion failed", exc_info=True)
         return None
-    document = open_document(ls.workspace, uri)
-    if found is None or document is None or (document.version or 0) != snapshot.document.version:
+    now = ls.spot(uri)
+    if found is None or now is None or now.snapshot.document.version != snapshot.document.version:
         return None
     shown = (found.suggestion, *found.others) if found.suggestion else ()
     place = place_at(snapshot.document.text, line, column)
     if shown and place is not None:
-        ls.acceptance.shown(uri, place, shown)
-    return Answer(shown, document.lines)
+        ls.acceptance.shown(snapshot.document.uri, place, shown)
+    return Answer(tuple(map(spot.moved, shown)), now.rows)

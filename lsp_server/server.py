@@ -20,12 +20,13 @@ from pygls.exceptions import JsonRpcException
 from pygls.lsp.server import LanguageServer
 
 from qcoder import __version__
-from qcoder.lsp_server import convert, protocol
+from qcoder.lsp_server import convert, notebooks, protocol
 from qcoder.lsp_server.acceptance import Acceptance
 from qcoder.lsp_server.completion_flow import CompletionFlow
 from qcoder.lsp_server.dispatch import QcoderProtocol
-from qcoder.lsp_server.documents import open_document
+from qcoder.lsp_server.documents import open_document, rows_of
 from qcoder.lsp_server.jobs import post
+from qcoder.lsp_server.notebooks import Spot
 from qcoder.lsp_server.protocol import Status
 from qcoder.lsp_server.session import Session
 from qcoder.lsp_server.settings import Settings, resolve_settings
@@ -50,6 +51,7 @@ class QcoderServer(LanguageServer):
             f"v{__version__}",
             protocol_cls=QcoderProtocol,
             text_document_sync_kind=types.TextDocumentSyncKind.Incremental,
+            notebook_document_sync=notebooks.SYNC,
         )
         self.config = Path(config) if config else None
         self.options: Mapping[str, Any] = {}
@@ -60,7 +62,7 @@ class QcoderServer(LanguageServer):
         self.session = Session(self.status, self.index_progress)
         self.indexing = IndexProgress(self)
         self.usage = Usage()
-        self.acceptance = Acceptance(self.usage, self.rows, call_later)
+        self.acceptance = Acceptance(self.usage, self.completed_rows, call_later)
         self.completions = CompletionFlow(self.session.engine_thread, self.usage, self.acceptance)
         self.reviewed: dict[str, str] = {}
         self.review_numbers = itertools.count(1)
@@ -97,6 +99,30 @@ class QcoderServer(LanguageServer):
         """Rows of an open document, with their ends; None for what is not open."""
         document = open_document(self.workspace, uri)
         return document.lines if document is not None else None
+
+    def spot(self, uri: str) -> Spot | None:
+        """What a completion for an open document or a notebook's cell is about."""
+        rows = self.rows(uri)
+        if rows is None:
+            return None
+        snapshot = self.snapshot(uri)
+        if snapshot is not None:
+            return Spot(snapshot, rows)
+        cell = notebooks.joined(self.workspace, uri)
+        path = convert.path_of(cell.uri) if cell is not None else None
+        if cell is None or path is None:
+            return None
+        snapshot = self.session.snapshot(cell.uri, path, cell.version, cell.text, cell.language)
+        return Spot(snapshot, rows, cell.first_line)
+
+    def completed_rows(self, uri: str) -> Sequence[str] | None:
+        """Rows of a document as completions see it; of a notebook all that belong together."""
+        notebook = self.workspace.get_notebook_document(notebook_uri=uri)
+        for cell in notebook.cells if notebook is not None else ():
+            found = notebooks.joined(self.workspace, cell.document)
+            if found is not None:
+                return rows_of(found.text)
+        return self.rows(uri)
 
     def keep_usage(self) -> None:
         """Add what was counted to the user's statistics, unless they are switched off."""
