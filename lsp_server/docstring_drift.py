@@ -23,7 +23,7 @@ DEFAULT = re.compile(
     re.IGNORECASE,
 )
 NOTHING = re.compile(
-    r"\W*(?:none|nothing|void|no\b|n/a|undefined|never|does not return)", re.IGNORECASE
+    r"\W*(?:none|nothing|void|no\b|n/a|undefined|never|asserts |does not return)", re.IGNORECASE
 )
 
 

@@ -22,7 +22,14 @@ PANICS = frozenset(
 def detailed(shape: Shape, node: Node, language: str) -> Shape:
     """The shape with what the function node (the one that has parameters) says."""
     read = READERS.get(language)
-    return read(shape, node, language) if read is not None else shape
+    if read is None:
+        return shape
+    body = node.child_by_field_name("body")
+    statements = [child.type for child in named(body)] if body is not None else []
+    # `throw new Error("not implemented")` stands for a body that a subclass has.
+    return read(
+        replace(shape, stub=shape.stub or statements == ["throw_statement"]), node, language
+    )
 
 
 def typed(shape: Shape, node: Node, language: str) -> Shape:

@@ -274,6 +274,8 @@ def test_comments_of_other_languages_are_checked_and_mended(
         "/** @inheritdoc */\nfunction f(a) {}\n",
         "// @param nothing of the kind\nfunction f(a) {}\n",
         "/**\n * @returns {void}\n */\nfunction f(a) {}\n",
+        "/**\n * @returns {asserts a is string} Asserts.\n */\nfunction f(a) {}\n",
+        "/**\n * @returns {string} A.\n */\nfunction f(a) { throw new Error('not here') }\n",
     ],
 )
 def test_no_drift_in_comments_that_may_be_true(source: str) -> None:
