@@ -31,9 +31,10 @@ from torch import Tensor
 from qcoder.model.bench_report import Target, report
 from qcoder.model.checkpoint import INDEX
 from qcoder.model.exporter import export_gguf
+from qcoder.model.generation import PREFILL_CHUNK
 from qcoder.model.import_plan import Options
 from qcoder.model.importer import import_model
-from qcoder.model.local import PREFILL_CHUNK, LocalEngine
+from qcoder.model.local import LocalEngine
 from qcoder.model.registry import DEFAULT_FOLDER
 from qcoder.model.shard_writer import Entry, write_shard
 

@@ -100,6 +100,16 @@ class Architecture(Protocol):
         ...
 
 
+@dataclass(frozen=True, slots=True, eq=False)
+class Pass:
+    """New ids of a sequence to compute; logits of the last `keep` of them are wanted."""
+
+    ids: list[int]
+    sequence: Any
+    keep: int
+    prefill: bool = False
+
+
 class Network(Protocol):
     """A loaded model: `Decoder`, or `NativeModel` in the compiled kernels.
 
@@ -129,6 +139,10 @@ class Network(Protocol):
 
     def forward(self, ids: list[int], sequence: Any, all_logits: bool = False) -> Tensor:
         """See `Decoder.forward`."""
+        ...
+
+    def compute(self, passes: IdSequence[Pass]) -> list[Tensor]:
+        """Passes of different sequences; logits [keep, vocab] of each."""
         ...
 
 
@@ -175,6 +189,14 @@ class Decoder:
         """
         x = self.hidden(ids, sequence)
         return self.logits(x) if all_logits else self.logits(x[-1:])[0]
+
+    def compute(self, passes: IdSequence[Pass]) -> list[Tensor]:
+        """See `Network.compute`; one after the other."""
+        found = []
+        for one in passes:
+            x = self.hidden(one.ids, one.sequence)
+            found.append(self.logits(x[len(one.ids) - one.keep :]))
+        return found
 
     def hidden(self, ids: list[int], sequence: Sequence) -> Tensor:
         """The residual stream [len(ids), hidden] before the last norm; appends as `forward`."""

@@ -6,39 +6,35 @@ import logging
 import os
 import time
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from functools import cached_property
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import torch
 
 from qcoder.model.adapted import is_adapted_default
 from qcoder.model.checkpoint import Checkpoint
 from qcoder.model.confidence import Confidence
 from qcoder.model.config import ModelConfig, load_config
-from qcoder.model.decoder import Network
+from qcoder.model.decoder import Network, Pass
 from qcoder.model.engine import EngineStats, FimOrder, ModelInfo
 from qcoder.model.errors import CheckpointError, PromptTooLongError
-from qcoder.model.healing import Healing, PrefixIndex
+from qcoder.model.generation import Parts, Progress, Work, drive, generate
+from qcoder.model.healing import PrefixIndex
 from qcoder.model.manifest import MANIFEST, verify
 from qcoder.model.memory import check_memory
-from qcoder.model.mixture import BlendResult, CopyState, Mixture, MixtureState
+from qcoder.model.mixture import Mixture
 from qcoder.model.native_model import native_model
 from qcoder.model.prefix_cache import PrefixCache, boundaries
 from qcoder.model.registry import DEFAULT_FOLDER, find_model, network_class
-from qcoder.model.request import FinishReason, GenerationRequest, GenerationStats, TokenOut
-from qcoder.model.sampler import sample
-from qcoder.model.segment_reuse import Stretch, allowed
-from qcoder.model.speculation import Experience, Stepper
-from qcoder.model.stop import StopFilter, interrupted
-from qcoder.model.tokenizer import StreamDecoder, Tokenizer
+from qcoder.model.request import GenerationRequest, GenerationStats, TokenOut
+from qcoder.model.scheduler import Scheduler
+from qcoder.model.segment_reuse import allowed
+from qcoder.model.speculation import Experience
+from qcoder.model.tokenizer import Tokenizer
 
 logger = logging.getLogger(__name__)
-
-PREFILL_CHUNK = 256
-"""Tokens a forward pass during prefill: the step between two looks at the cancel token."""
 
 DEFAULT_MAX_CONTEXT = 8192
 """Context of a checkpoint unless more is asked for."""
@@ -52,28 +48,6 @@ cores: 6 ms a step with one thread, 31 ms with two, 148 ms in the worst tenth).
 """
 
 DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}
-
-
-@dataclass(slots=True)
-class _Progress:
-    """Accounting of the generation that runs; seconds are the engine's own, not its caller's."""
-
-    prompt_tokens: int
-    reused_tokens: int
-    generated_tokens: int = 0
-    ngram_tokens: int = 0
-    prefill_s: float = 0.0
-    decode_s: float = 0.0
-
-    def finished(self) -> GenerationStats:
-        return GenerationStats(
-            self.prompt_tokens,
-            self.reused_tokens,
-            self.generated_tokens,
-            self.ngram_tokens,
-            1000 * self.prefill_s,
-            1000 * self.decode_s,
-        )
 
 
 class LocalEngine:
@@ -192,34 +166,73 @@ class LocalEngine:
 
     def _generate(self, request: GenerationRequest) -> Iterator[TokenOut]:
         self._turn += 1
-        turn = self._turn
-        ids = request.prompt.ids
-        room = min(request.max_tokens, self._info.max_context - len(ids))
-        began = time.perf_counter()
-        moved = self._model.reusable(ids, self._cache.longest(ids), self._cache.sequences)
-        sequence, reused = self._cache.acquire(ids, len(ids) + max(room, 0))
-        progress = _Progress(len(ids), reused)
+        turn, began = self._turn, time.perf_counter()
+        progress = Progress(len(request.prompt.ids))
         try:
-            logits, ended = self._prefill(sequence, request, moved)
-            progress.reused_tokens += sum(part.end - part.start for part in moved)
+            work = self._begin(request, progress)
             progress.prefill_s = time.perf_counter() - began
-            if logits is None or room <= 0:
-                yield TokenOut(-1, "", 0.0, "model", finish=ended or FinishReason.LENGTH)
-                return
-            steps = self._decode(logits, sequence, request, room)
-            while True:
-                if self._turn != turn:
-                    raise RuntimeError("another generation began on this engine; close this one")
-                began = time.perf_counter()
-                out = next(steps)
-                progress.decode_s += time.perf_counter() - began
-                progress.generated_tokens += out.id >= 0
-                progress.ngram_tokens += out.id >= 0 and out.source == "ngram"
+            for out in drive(work, self._compute, progress):
                 yield out
                 if out.finish is not None:
                     return
+                if self._turn != turn:
+                    raise RuntimeError("another generation began on this engine; close this one")
         finally:
             self._account(progress.finished())
+
+    def generate_many(
+        self, requests: Sequence[GenerationRequest]
+    ) -> Iterator[tuple[int, TokenOut]]:
+        """Generate together: (index of the request, token) as they come, as `generate` gives them.
+
+        The same tokens as one after the other, in less time where the network is what takes it.
+        """
+        for request in requests:
+            self._check_prompt(request.prompt.ids, 1)
+        return self._generate_many(requests)
+
+    def _generate_many(
+        self, requests: Sequence[GenerationRequest]
+    ) -> Iterator[tuple[int, TokenOut]]:
+        self._turn += 1
+        turn = self._turn
+        scheduler = Scheduler(self._begin, self._compute_all, self._account)
+        indices = {scheduler.submit(request): i for i, request in enumerate(requests)}
+        try:
+            while scheduler.pending:
+                for ticket, out in scheduler.step():
+                    yield indices[ticket], out
+                if self._turn != turn:
+                    raise RuntimeError("another generation began on this engine; close this one")
+        finally:
+            scheduler.close()
+
+    def _begin(
+        self, request: GenerationRequest, progress: Progress, busy: Sequence[Any] = ()
+    ) -> Work:
+        """The coroutine of a request, behind what the cache has of its prompt.
+
+        `busy`: sequences that others are writing.
+        """
+        ids = request.prompt.ids
+        room = min(request.max_tokens, self._info.max_context - len(ids))
+        moved = self._model.reusable(ids, self._cache.longest(ids), self._cache.sequences)
+        sequence, reused = self._cache.acquire(ids, len(ids) + max(room, 0), busy)
+        progress.reused_tokens = reused + sum(part.end - part.start for part in moved)
+        parts = Parts(
+            self._tokenizer, lambda: self._prefixes, self._mixture, self._experience,
+            self._model.drafts and not busy,
+        )  # fmt: skip
+        return generate(parts, request, sequence, moved, self._boundaries(ids), room)
+
+    def _compute(self, one: Pass) -> torch.Tensor:
+        return self._compute_all([one])[0]
+
+    def _compute_all(self, passes: Sequence[Pass]) -> list[torch.Tensor]:
+        small = len(passes) == 1 and not passes[0].prefill
+        torch.set_num_threads(self._step_threads if small else self._threads)
+        with torch.inference_mode():
+            return self._model.compute(passes)
 
     def _account(self, last: GenerationStats) -> None:
         s = self._stats
@@ -232,32 +245,6 @@ class LocalEngine:
             last=last,
         )
 
-    def _prefill(
-        self, sequence: Any, request: GenerationRequest, moved: Sequence[Stretch]
-    ) -> tuple[torch.Tensor | None, FinishReason | None]:
-        """Compute the rest of the prompt in chunks; logits of its last token, or why it ended early.
-
-        `moved`: what is attached on the way, in order.
-        """
-        torch.set_num_threads(self._threads)
-        logits = None
-        ids = request.prompt.ids
-        kept = self._boundaries(ids)
-        attached = {part.start: part for part in moved}
-        for stop in (*attached, len(ids)):
-            for end in chunk_ends(len(sequence), stop, kept):
-                ended = interrupted(request)
-                if ended is not None:
-                    return None, ended
-                if end > len(sequence):
-                    with torch.inference_mode():
-                        logits = self._model.forward(list(ids[len(sequence) : end]), sequence)
-                if end in kept:
-                    sequence.snapshot()
-            if stop in attached:
-                sequence.attach(attached[stop].pages)
-        return logits, None
-
     def _boundaries(self, ids: Sequence[int]) -> list[int]:
         """Where to keep the state of linear attention; nowhere for models without."""
         if self._model.cache_shape.state is None:
@@ -268,69 +255,6 @@ class LocalEngine:
     def _prefixes(self) -> PrefixIndex:
         """The vocabulary by its bytes; sorted on first use."""
         return PrefixIndex(self._tokenizer, self._tokenizer.vocab_size)
-
-    def _decode(
-        self, logits: torch.Tensor, sequence: Any, request: GenerationRequest, room: int
-    ) -> Iterator[TokenOut]:
-        """Tokens until a rule ends it; `room` > 0 is the most there may be."""
-        rng = np.random.default_rng(request.sampling.seed)
-        prompt, tables = request.prompt, request.copy_tables
-        state: MixtureState | None = None
-        copies: CopyState | None = None
-        if self._mixture is not None and request.mixture:
-            copies = state = self._mixture.start(prompt.ids, tables, prompt.present)
-        elif self._model.drafts:
-            copies = CopyState(prompt.ids, tables, prompt.present)
-        decoder, stop = StreamDecoder(self._tokenizer), StopFilter(request.stop)
-        healing = Healing(self._prefixes, prompt.healed)
-        ends = request.stop.ids | self._tokenizer.eos_ids
-        seen: list[int] = []
-        draft = copies.draft if copies and self._model.drafts else None
-        steps = Stepper(self._model.forward, sequence, self._experience, draft)
-        while True:
-            ended = interrupted(request)
-            if ended is not None:
-                yield TokenOut(-1, stop.flush(), 0.0, "model", finish=ended)
-                return
-            logprobs = torch.log_softmax(logits, dim=-1).numpy()
-            blended = state.blend(logprobs) if state else BlendResult(logprobs, None)
-            if healing.pending:
-                blended = replace(blended, logprobs=healing.constrain(blended.logprobs))
-            token = sample(blended.logprobs, request.sampling, seen, rng)
-            if token in ends:
-                text = stop.flush()
-                yield replace(_token(token, blended, text), id=-1, finish=FinishReason.STOP)
-                return
-            seen.append(token)
-            new = healing.take(self._tokenizer.token_bytes(token))
-            out = _token(token, blended, stop.push(decoder.push_bytes(new)))
-            if stop.stopped:
-                yield replace(out, finish=FinishReason.STOP)
-                return
-            if len(seen) >= room:
-                yield replace(out, text=out.text + stop.flush(), finish=FinishReason.LENGTH)
-                return
-            yield out
-            if copies:
-                copies.push(token)
-            torch.set_num_threads(self._step_threads)
-            logits = steps.after(token, room - len(seen))
-
-
-def chunk_ends(start: int, end: int, kept: Sequence[int]) -> list[int]:
-    """Where the forward passes from `start` to `end` end: after each chunk, at each of `kept`."""
-    chunks = range(start + PREFILL_CHUNK, end, PREFILL_CHUNK)
-    return sorted({*chunks, *(at for at in kept if start < at < end), end})
-
-
-def _token(token: int, blended: BlendResult, text: str) -> TokenOut:
-    """One emitted token of a distribution; its source is whoever gave more of its probability."""
-    logprobs, share = blended.logprobs, blended.ngram_share
-    copied = share is not None and bool(share[token] > 0.5)
-    entropy = -float(np.dot(np.exp(logprobs), logprobs))
-    return TokenOut(
-        token, text, float(logprobs[token]), "ngram" if copied else "model", max(entropy, 0.0)
-    )
 
 
 def _check_options(device: str, dtype: str | None, quantize: str | None) -> None:

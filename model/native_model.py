@@ -22,7 +22,7 @@ from qcoder.kernels.native_library import Native
 from qcoder.kernels.rotary import frequencies
 from qcoder.model.attention import Attention
 from qcoder.model.config import ModelConfig
-from qcoder.model.decoder import Decoder, Layer
+from qcoder.model.decoder import Decoder, Layer, Pass
 from qcoder.model.kv_cache import CacheShape
 from qcoder.model.linear import Linear
 from qcoder.model.mlp import DenseMlp, SparseMlp
@@ -72,24 +72,22 @@ class NativeModel:
     def forward(self, ids: list[int], sequence: PagedSequence, all_logits: bool = False) -> Tensor:
         """See `Decoder.forward`."""
         keep = len(ids) if all_logits else 1
-        logits = self._forward([(ids, sequence)], keep)
+        (logits,) = self.compute([Pass(ids, sequence, keep)])
         return logits if all_logits else logits[0]
 
-    def forward_batch(self, parts: list[tuple[list[int], PagedSequence]]) -> Tensor:
-        """Append each (ids, sequence) of different sequences; logits [parts, vocab] of their last."""
-        return self._forward(parts, 1)
-
-    def _forward(self, parts: list[tuple[list[int], PagedSequence]], keep: int) -> Tensor:
-        for ids, sequence in parts:
-            sequence.reserve(len(sequence) + len(ids))
-        runs = [sequence.run(len(ids), self._decoder.rotary, keep) for ids, sequence in parts]
-        together = [token for ids, _ in parts for token in ids]
+    def compute(self, passes: Sequence[Pass]) -> list[Tensor]:
+        """See `Network.compute`; all in one."""
+        for one in passes:
+            one.sequence.reserve(len(one.sequence) + len(one.ids))
+        rotary = self._decoder.rotary
+        runs = [one.sequence.run(len(one.ids), rotary, one.keep) for one in passes]
+        together = [token for one in passes for token in one.ids]
         x = F.embedding(torch.tensor(together), self._decoder.embedding).float()
         alone = self._small and len(together) <= ALONE_TOKENS
         logits = self._kernels.forward(x, runs, alone)
-        for ids, sequence in parts:
-            sequence.extend(ids)
-        return logits
+        for one in passes:
+            one.sequence.extend(one.ids)
+        return list(torch.split(logits, [one.keep for one in passes]))
 
 
 def native_model(decoder: Decoder, reuse: str = "exact") -> NativeModel | None:

@@ -153,7 +153,7 @@ class PagedSequence:
         """Assert what must always hold; keys and values of known tokens are finite numbers."""
         assert len(self.pages) == len(self.starts) == len(self._turns) <= len(self._table)
         assert self.exact <= len(self.ids) <= self._max_tokens
-        ends = [*self.starts[1:], len(self.ids)]
+        ends = [*self.starts[1:], len(self.ids)] if self.starts else []
         for index, (page, start, end) in enumerate(zip(self.pages, self.starts, ends, strict=True)):
             assert 0 < end - start <= PAGE_TOKENS
             assert not page.ids or page.ids[: end - start] == tuple(self.ids[start:end])

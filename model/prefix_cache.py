@@ -86,16 +86,19 @@ class PrefixCache(Generic[S]):
         """How many of the ids `acquire` would find."""
         return self._longest(ids)[1]
 
-    def acquire(self, ids: IdSequence[int], total_tokens: int) -> tuple[S, int]:
+    def acquire(
+        self, ids: IdSequence[int], total_tokens: int, busy: Collection[S] = ()
+    ) -> tuple[S, int]:
         """A sequence cut to the first n ids of the prompt, and n; n < len(ids).
 
         The last token is always computed again: its logits are what the prompt is for. The caller
-        continues the sequence in place, up to `total_tokens`; it belongs to the cache.
+        continues the sequence in place, up to `total_tokens`; it belongs to the cache. One of `busy`
+        is copied, never cut.
         """
         best, shared = self._longest(ids)
         if best is None:
             taken = self._new_sequence()
-        elif shared < KEEP_SHARE * len(best.ids):
+        elif any(best is one for one in busy) or shared < KEEP_SHARE * len(best.ids):
             # Another prompt (another file, a review) is about to be overwritten: keep both.
             taken = best.copy_prefix(shared)
             self._touch(best)

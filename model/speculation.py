@@ -12,13 +12,13 @@ How long a draft is follows what drafts of its kind and passes of its length did
 from __future__ import annotations
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Generator
 from dataclasses import dataclass, field
 from typing import Any
 
-import torch
 from torch import Tensor
 
+from qcoder.model.decoder import Pass
 from qcoder.model.ngram import LONGEST_DRAFT, Draft
 
 DRIFT = 0.1
@@ -86,22 +86,17 @@ def _kind(matched: int) -> int:
 class Stepper:
     """The logits behind one token after the other, some of them computed ahead."""
 
-    __slots__ = ("_ahead", "_draft", "_experience", "_forward", "_matched", "_sequence")
+    __slots__ = ("_ahead", "_draft", "_experience", "_matched", "_sequence")
 
     def __init__(
-        self,
-        forward: Callable[..., Tensor],
-        sequence: Any,
-        experience: Experience,
-        draft: Callable[[], Draft] | None,
+        self, sequence: Any, experience: Experience, draft: Callable[[], Draft] | None
     ) -> None:
-        """`forward(ids, sequence, all_logits)` as `Network.forward`; no `draft`: plain steps."""
-        self._forward, self._sequence, self._experience = forward, sequence, experience
-        self._draft = draft
+        """Without `draft`: plain steps, whose time is nobody's experience."""
+        self._sequence, self._experience, self._draft = sequence, experience, draft
         self._ahead: list[tuple[int, Tensor]] = []
         self._matched = 0
 
-    def after(self, token: int, room: int) -> Tensor:
+    def after(self, token: int, room: int) -> Generator[Pass, Tensor | None, Tensor]:
         """Logits [vocab] of what follows `token`; `room` is how many more tokens may come."""
         if self._ahead:
             expected, logits = self._ahead.pop(0)
@@ -114,9 +109,10 @@ class Stepper:
             self._ahead = []
         ids = self._drafted(token, room)
         began = time.perf_counter()
-        with torch.inference_mode():
-            rows = self._forward(ids, self._sequence, True)
-        self._experience.took(len(ids), time.perf_counter() - began)
+        rows = yield Pass(ids, self._sequence, len(ids))
+        assert rows is not None, "a pass is answered with its logits"
+        if self._draft is not None:
+            self._experience.took(len(ids), time.perf_counter() - began)
         self._ahead = list(zip(ids[1:], rows[1:], strict=True))
         first: Tensor = rows[0]
         return first

@@ -10,9 +10,10 @@ import torch
 from qcoder.kernels.causal_conv import causal_conv_reference
 from qcoder.kernels.delta_net import gated_delta_rule_reference
 from qcoder.model import delta_net
+from qcoder.model.generation import PREFILL_CHUNK
 from qcoder.model.kv_cache import MAX_SNAPSHOTS, CacheShape, LayerState, StateShape
 from qcoder.model.kv_cache import Sequence as KvSequence
-from qcoder.model.local import PREFILL_CHUNK, LocalEngine
+from qcoder.model.local import LocalEngine
 from qcoder.model.prefix_cache import PrefixCache, boundaries
 from qcoder.model.request import GenerationRequest, Prompt
 

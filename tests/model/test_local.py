@@ -2,15 +2,18 @@
 
 import random
 import time
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
 import pytest
 import torch
 
+from qcoder.model.decoder import Pass
 from qcoder.model.engine import Engine
 from qcoder.model.errors import PromptTooLongError
-from qcoder.model.local import PREFILL_CHUNK, LocalEngine, default_threads
+from qcoder.model.generation import PREFILL_CHUNK
+from qcoder.model.local import LocalEngine, default_threads
 from qcoder.model.mixture import FEATURES, Gate, Mixture
 from qcoder.model.ngram import SuffixTable
 from qcoder.model.request import (
@@ -154,14 +157,14 @@ def test_cancelling_stops_between_prefill_chunks(
     engine: LocalEngine, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     cancel, chunks = CancelToken(), []
-    forward = engine._model.forward
+    compute = engine._model.compute
 
-    def counting(ids: list[int], *rest: Any) -> torch.Tensor:
-        chunks.append(len(ids))
+    def counting(passes: Sequence[Pass]) -> list[torch.Tensor]:
+        chunks.extend(len(one.ids) for one in passes)
         cancel.cancel()
-        return forward(ids, *rest)
+        return compute(passes)
 
-    monkeypatch.setattr(engine._model, "forward", counting)
+    monkeypatch.setattr(engine._model, "compute", counting)
     ids = ids_of(PREFILL_CHUNK + 100)
     (out,) = run(engine, ids, cancel=cancel)
     assert (chunks, out.finish) == ([PREFILL_CHUNK], FinishReason.CANCELLED)

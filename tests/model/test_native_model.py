@@ -13,7 +13,7 @@ from torch import Tensor
 from qcoder.kernels.decoder_reference import decoder_reference
 from qcoder.kernels.native_library import INSTRUCTIONS, Native, library
 from qcoder.model import linear
-from qcoder.model.decoder import Decoder
+from qcoder.model.decoder import Decoder, Pass
 from qcoder.model.import_plan import Options
 from qcoder.model.importer import import_model
 from qcoder.model.local import LocalEngine
@@ -173,14 +173,16 @@ def test_sequences_of_a_batch_do_not_mix(folder_of: Callable[[str], str]) -> Non
             with torch.inference_mode():
                 model.forward(ids, sequence)
     with torch.inference_mode():
-        logits = model.forward_batch(list(zip(tails, sequences, strict=True)))
+        parts = zip(tails, sequences, strict=True)
+        logits = model.compute([Pass(ids, sequence, 1) for ids, sequence in parts])
     for ids, row in zip(texts, logits, strict=True):
-        assert torch.equal(row, whole(model, ids)[-1])
+        assert torch.equal(row[0], whole(model, ids)[-1])
     fresh = [model.new_sequence() for _ in texts]
     with torch.inference_mode():
-        logits = model.forward_batch(list(zip(texts, fresh, strict=True)))
+        parts = zip(texts, fresh, strict=True)
+        logits = model.compute([Pass(ids, sequence, 1) for ids, sequence in parts])
     for ids, row in zip(texts, logits, strict=True):
-        assert torch.equal(row, whole(model, ids)[-1])
+        assert torch.equal(row[0], whole(model, ids)[-1])
 
 
 @pytest.mark.parametrize("instructions", INSTRUCTIONS)

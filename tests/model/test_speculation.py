@@ -1,7 +1,6 @@
 """Drafts change how fast tokens come, never which."""
 
-from collections.abc import Iterator
-from typing import Any
+from collections.abc import Generator, Iterator
 
 import pytest
 import torch
@@ -10,6 +9,7 @@ from hypothesis import strategies as st
 from torch import Tensor
 
 from qcoder.kernels.native_library import library
+from qcoder.model.decoder import Pass
 from qcoder.model.local import LocalEngine
 from qcoder.model.ngram import LONGEST_DRAFT, Draft
 from qcoder.model.request import GenerationRequest, Prompt, SamplingParams
@@ -61,7 +61,6 @@ class Counting:
 
     def __init__(self) -> None:
         self.ids: list[int] = []
-        self.passes: list[int] = []
 
     def __len__(self) -> int:
         return len(self.ids)
@@ -69,15 +68,24 @@ class Counting:
     def truncate(self, length: int) -> None:
         del self.ids[length:]
 
-    def forward(self, ids: list[int], sequence: Any, all_logits: bool) -> Tensor:
-        assert sequence is self
-        assert all_logits
-        self.passes.append(len(ids))
+    def compute(self, one: Pass) -> Tensor:
+        assert one.sequence is self
+        assert one.keep == len(one.ids)
         rows = []
+        ids = one.ids
         for token in ids:
             self.ids.append(token)
             rows.append(torch.tensor([float(token), float(len(self.ids))]))
         return torch.stack(rows)
+
+
+def driven(work: Generator[Pass, Tensor | None, Tensor], network: Counting) -> Tensor:
+    rows = None
+    while True:
+        try:
+            rows = network.compute(work.send(rows))
+        except StopIteration as done:
+            return done.value
 
 
 @given(
@@ -89,11 +97,9 @@ def test_whatever_is_drafted_the_logits_are_those_of_the_text(
 ) -> None:
     network, experience = Counting(), Experience()
     turn = iter(drafts * 40)
-    steps = Stepper(
-        network.forward, network, experience, lambda: Draft(tuple(next(turn)), LONGEST_DRAFT)
-    )
+    steps = Stepper(network, experience, lambda: Draft(tuple(next(turn)), LONGEST_DRAFT))
     for position, token in enumerate(text, start=1):
-        logits = steps.after(token, len(text) - position + 1)
+        logits = driven(steps.after(token, len(text) - position + 1), network)
         assert logits.tolist() == [token, position]
         assert network.ids[:position] == text[:position]
         assert len(network.ids) <= len(text), "no more than there is room for"

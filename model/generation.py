@@ -1,0 +1,207 @@
+"""One generation as a coroutine: it asks for forward passes and gives tokens.
+
+    work = generate(...)
+    item = next(work)              a `Pass`: compute it, `work.send(logits)`; a `TokenOut`: `next(work)`
+
+So whoever drives it decides what is computed together: `LocalEngine` one generation at a time, the
+scheduler many.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Generator, Sequence
+from dataclasses import dataclass, replace
+from typing import Any, TypeAlias
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from qcoder.model.decoder import Pass
+from qcoder.model.healing import Healing, PrefixIndex
+from qcoder.model.mixture import BlendResult, CopyState, Mixture, MixtureState
+from qcoder.model.request import FinishReason, GenerationRequest, GenerationStats, TokenOut
+from qcoder.model.sampler import sample
+from qcoder.model.segment_reuse import Stretch
+from qcoder.model.speculation import Experience, Stepper
+from qcoder.model.stop import StopFilter, interrupted
+from qcoder.model.tokenizer import StreamDecoder, Tokenizer
+
+PREFILL_CHUNK = 256
+"""Tokens a forward pass during prefill: the step between two looks at the cancel token."""
+
+Work: TypeAlias = "Generator[Pass | TokenOut, Tensor | None, None]"
+
+
+@dataclass(slots=True)
+class Progress:
+    """Accounting of a generation that runs; seconds are the engine's own, not its caller's."""
+
+    prompt_tokens: int
+    reused_tokens: int = 0
+    generated_tokens: int = 0
+    ngram_tokens: int = 0
+    prefill_s: float = 0.0
+    decode_s: float = 0.0
+
+    def took(self, item: Pass | None, seconds: float) -> None:
+        """A pass of the prefill, or anything else."""
+        if item is not None and item.prefill:
+            self.prefill_s += seconds
+        else:
+            self.decode_s += seconds
+
+    def count(self, out: TokenOut) -> None:
+        """A token was given."""
+        self.generated_tokens += out.id >= 0
+        self.ngram_tokens += out.id >= 0 and out.source == "ngram"
+
+    def finished(self) -> GenerationStats:
+        """What an engine reports."""
+        return GenerationStats(
+            self.prompt_tokens,
+            self.reused_tokens,
+            self.generated_tokens,
+            self.ngram_tokens,
+            1000 * self.prefill_s,
+            1000 * self.decode_s,
+        )
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Parts:
+    """What all generations of an engine share. `drafts`: whether passes over several tokens pay."""
+
+    tokenizer: Tokenizer
+    prefixes: Callable[[], PrefixIndex]
+    mixture: Mixture | None
+    experience: Experience
+    drafts: bool
+
+
+def generate(
+    parts: Parts,
+    request: GenerationRequest,
+    sequence: Any,
+    moved: Sequence[Stretch],
+    kept: Sequence[int],
+    room: int,
+) -> Work:
+    """Prefill behind what `sequence` holds, then tokens; the last one carries `finish`.
+
+    moved: what is attached on the way; kept: where a state is kept; room: the most tokens.
+    """
+    logits = yield from _prefill(request, sequence, moved, kept)
+    if isinstance(logits, FinishReason) or room <= 0:
+        ended = logits if isinstance(logits, FinishReason) else FinishReason.LENGTH
+        yield TokenOut(-1, "", 0.0, "model", finish=ended)
+        return
+    yield from _decode(parts, request, sequence, logits, room)
+
+
+def _prefill(
+    request: GenerationRequest, sequence: Any, moved: Sequence[Stretch], kept: Sequence[int]
+) -> Generator[Pass, Tensor | None, Tensor | FinishReason]:
+    """The logits [vocab] behind the prompt, or why it ended early."""
+    rows: Tensor | None = None
+    ids = request.prompt.ids
+    attached = {part.start: part for part in moved}
+    for stop in (*attached, len(ids)):
+        for end in chunk_ends(len(sequence), stop, kept):
+            ended = interrupted(request)
+            if ended is not None:
+                return ended
+            if end > len(sequence):
+                keep = 1 if end == len(ids) else 0
+                rows = yield Pass(list(ids[len(sequence) : end]), sequence, keep, prefill=True)
+            if end in kept:
+                sequence.snapshot()
+        if stop in attached:
+            sequence.attach(attached[stop].pages)
+    assert rows is not None, "the last token is always computed"
+    return rows[-1]
+
+
+def chunk_ends(start: int, end: int, kept: Sequence[int]) -> list[int]:
+    """Where the forward passes from `start` to `end` end: after each chunk, at each of `kept`."""
+    chunks = range(start + PREFILL_CHUNK, end, PREFILL_CHUNK)
+    return sorted({*chunks, *(at for at in kept if start < at < end), end})
+
+
+def _decode(
+    parts: Parts, request: GenerationRequest, sequence: Any, logits: Tensor, room: int
+) -> Work:
+    """Tokens until a rule ends it; `room` > 0 is the most there may be."""
+    rng = np.random.default_rng(request.sampling.seed)
+    prompt, tables, tokenizer = request.prompt, request.copy_tables, parts.tokenizer
+    state: MixtureState | None = None
+    copies: CopyState | None = None
+    if parts.mixture is not None and request.mixture:
+        copies = state = parts.mixture.start(prompt.ids, tables, prompt.present)
+    elif parts.drafts:
+        copies = CopyState(prompt.ids, tables, prompt.present)
+    decoder, stop = StreamDecoder(tokenizer), StopFilter(request.stop)
+    healing = Healing(parts.prefixes(), prompt.healed)
+    ends = request.stop.ids | tokenizer.eos_ids
+    seen: list[int] = []
+    draft = copies.draft if copies and parts.drafts else None
+    steps = Stepper(sequence, parts.experience, draft)
+    while True:
+        ended = interrupted(request)
+        if ended is not None:
+            yield TokenOut(-1, stop.flush(), 0.0, "model", finish=ended)
+            return
+        logprobs = torch.log_softmax(logits, dim=-1).numpy()
+        blended = state.blend(logprobs) if state else BlendResult(logprobs, None)
+        if healing.pending:
+            blended = replace(blended, logprobs=healing.constrain(blended.logprobs))
+        token = sample(blended.logprobs, request.sampling, seen, rng)
+        if token in ends:
+            text = stop.flush()
+            yield replace(_token(token, blended, text), id=-1, finish=FinishReason.STOP)
+            return
+        seen.append(token)
+        new = healing.take(tokenizer.token_bytes(token))
+        out = _token(token, blended, stop.push(decoder.push_bytes(new)))
+        if stop.stopped:
+            yield replace(out, finish=FinishReason.STOP)
+            return
+        if len(seen) >= room:
+            yield replace(out, text=out.text + stop.flush(), finish=FinishReason.LENGTH)
+            return
+        yield out
+        if copies:
+            copies.push(token)
+        logits = yield from steps.after(token, room - len(seen))
+
+
+def _token(token: int, blended: BlendResult, text: str) -> TokenOut:
+    """One emitted token of a distribution; its source is whoever gave more of its probability."""
+    logprobs, share = blended.logprobs, blended.ngram_share
+    copied = share is not None and bool(share[token] > 0.5)
+    entropy = -float(np.dot(np.exp(logprobs), logprobs))
+    return TokenOut(
+        token, text, float(logprobs[token]), "ngram" if copied else "model", max(entropy, 0.0)
+    )
+
+
+def drive(
+    work: Work, compute: Callable[[Pass], Tensor], progress: Progress
+) -> Generator[TokenOut, None, None]:
+    """Run one generation by itself; `compute` gives the logits of a pass."""
+    rows: Tensor | None = None
+    while True:
+        began = time.perf_counter()
+        try:
+            item = work.send(rows)
+        except StopIteration:
+            return
+        if isinstance(item, Pass):
+            rows = compute(item)
+            progress.took(item, time.perf_counter() - began)
+            continue
+        rows = None
+        progress.took(None, time.perf_counter() - began)
+        progress.count(item)
+        yield item
