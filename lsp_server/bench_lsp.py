@@ -1,8 +1,8 @@
 """`qcoder bench lsp`: latency of inline completions through a real server process.
 
 The server runs on a copy of our own sources. At seeded positions the rest of a line is removed and
-typed again in a few characters; after each a completion of up to 24 tokens is asked for, explicitly,
-so that no debounce is in the figure. The first request in a file computes its whole prompt and is
+typed again in a few characters; after each a completion of up to 24 tokens is asked for, without any
+debounce and however unsure the model is. The first request in a file computes its whole prompt and is
 reported by itself; the others are what a user feels while typing.
 """
 
@@ -22,11 +22,18 @@ from qcoder.model.bench_report import Target, report
 SEED = 7
 FILES, KEYSTROKES, PINGS = 14, 6, 200
 MAX_TOKENS = 24
+COMPLETION = {
+    "maxTokens": MAX_TOKENS,
+    "maxTokensMultiline": MAX_TOKENS,
+    "debounceMs": 0,
+    "minConfidence": 0.05,
+    "partial": False,
+}
 
 
 def run(model: str = "default") -> dict[str, Any]:
     """Measure and report; targets are for the default model on two cores."""
-    options = {"completion": {"maxTokens": MAX_TOKENS, "maxTokensMultiline": MAX_TOKENS}}
+    options = {"completion": COMPLETION}
     if model != "default":
         options["model"] = {"name": model}  # type: ignore[dict-item]
     first, times, shown = [], [], 0
@@ -88,7 +95,7 @@ def type_at(client: Client, spot: Spot) -> tuple[int, list[float]]:
         began = time.perf_counter()
         answer = client.request(
             "textDocument/inlineCompletion",
-            {"textDocument": {"uri": uri}, "position": after, "context": {"triggerKind": 1}},
+            {"textDocument": {"uri": uri}, "position": after, "context": {"triggerKind": 2}},
         )
         times.append(1000 * (time.perf_counter() - began))
         shown += bool(answer and answer.get("items"))

@@ -113,6 +113,7 @@ def attempt(
     watch: Watch | None = None,
     pack_ms: float = 0.0,
     sampling: SamplingParams | None = None,
+    priority: Priority = Priority.COMPLETION,
 ) -> Attempt:
     """Generate behind a prepared prompt and clean what comes; greedy without `sampling`."""
     began = time.perf_counter()
@@ -123,7 +124,7 @@ def attempt(
         max_tokens=ready.limit_tokens,
         sampling=sampling,
         stop=StopRules(engine.tokenizer.eos_ids, () if ready.multiline else ("\n",)),
-        priority=Priority.COMPLETION,
+        priority=priority,
         cancel=cancel,
         deadline=deadline,
         copy_tables=snapshot.copy_tables,

@@ -160,7 +160,8 @@ class Ahead:
             prepared = self.prepare(ask)
             if prepared is None or token.cancelled:
                 return None
-            came = attempt(prepared, ask.snapshot, ask.engine, token)
+            idle = Priority.BACKGROUND
+            came = attempt(prepared, ask.snapshot, ask.engine, token, priority=idle)
             return None if token.cancelled else came
 
         def done(came: Attempt | None, error: BaseException | None) -> None:

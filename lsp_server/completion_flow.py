@@ -48,6 +48,7 @@ class Told:
 
     place: Place
     origin: Literal["", "cache", "running generation", "new generation"] = ""
+    shown: int = 0
     waited_ms: float = 0.0
     total_ms: float = 0.0
 
@@ -108,8 +109,9 @@ class CompletionFlow:
     def explain(self, uri: str | None) -> dict[str, Any]:
         """How the latest request of a document, or of all, was answered; {} when there was none.
 
-        `origin` "" is a request that a newer one has superseded, or that waits still. What is said of
-        the generation is of the document's latest one, which also made what the cache holds.
+        `origin` "" is a request that a newer one has superseded, or that waits still; `shown` is how
+        many suggestions it got. What is said of the generation is of the document's latest one, which
+        mostly made what the cache holds.
         """
         uri = uri if uri is not None else next(reversed(self._told), None)
         told = self._told.get(uri) if uri is not None else None
@@ -120,6 +122,7 @@ class CompletionFlow:
             "line": told.place.line,
             "column": told.place.column,
             "origin": told.origin,
+            "shown": told.shown,
             "waited_ms": round(told.waited_ms, 1),
             "answer_ms": round(told.total_ms, 1),
             **explained(self._attempts.get(uri, Attempt("cancelled"))),
@@ -156,6 +159,7 @@ class CompletionFlow:
             raise
         told.total_ms = 1000 * (time.monotonic() - began)
         if found is not None and not superseded.done():
+            told.shown = (found.suggestion is not None) + len(found.others)
             self._usage.add_time(told.total_ms)
             self._look_beyond(ask, found)
         return found

@@ -298,6 +298,7 @@ async def test_the_next_line_is_known_before_it_is_reached(
     uri = await begin(editor, tmp_path, monkeypatch, engine, f"def f():\n{line}\n")
     assert await text_at(editor, uri, 1, len(line)) == first
     await editor.until(lambda: len(engine.requests) == 2)
+    assert [request.priority for request in engine.requests] == [0, 3]
     editor.change(uri, first + "\n    ", (1, len(line)))
     await editor.until(lambda: editor.server.session.engine_thread._running is None)
     assert await text_at(editor, uri, 2, 4) == "after(2)"
@@ -339,6 +340,7 @@ async def test_the_server_says_why_it_answered_as_it_did(
         await text_at(editor, uri, line, column)
         told = await editor.ask("qcoder/explainLast", {"uri": uri})
         assert told["line"] == line
+        assert told["shown"] == (told["reason"] == "shown")
         assert "compute" not in str(told)
         return told["origin"], told["reason"]
 
