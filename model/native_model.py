@@ -26,7 +26,7 @@ from qcoder.model.decoder import Decoder, Layer, Pass
 from qcoder.model.kv_cache import CacheShape
 from qcoder.model.linear import Linear
 from qcoder.model.mlp import DenseMlp, SparseMlp
-from qcoder.model.paged_cache import PagedSequence
+from qcoder.model.paged_cache import PagedSequence, PageStore
 from qcoder.model.segment_reuse import MODES, Stretch, reusable
 from qcoder.model.tiled_layers import TiledExperts, TiledLinear
 
@@ -46,6 +46,7 @@ class NativeModel:
         self._decoder, self._kernels, self._mode = decoder, kernels, MODES[reuse]
         self.config: ModelConfig = decoder.config
         self.drafts = True
+        self._store = PageStore(kernels.page_halves)
         shape = decoder.cache_shape
         self.cache_shape = CacheShape(
             shape.layers, shape.kv_heads, shape.head_dim, shape.max_tokens, torch.float16, None,
@@ -61,7 +62,8 @@ class NativeModel:
     def new_sequence(self, capacity: int = 0) -> PagedSequence:
         """An empty sequence."""
         del capacity
-        return PagedSequence(self._kernels, self.cache_shape.max_tokens, self._mode is None)
+        most = self.cache_shape.max_tokens
+        return PagedSequence(self._kernels, self._store, most, self._mode is None)
 
     def reusable(
         self, ids: Sequence[int], start: int, sequences: Iterable[PagedSequence]

@@ -18,6 +18,9 @@ from torch import Tensor
 from qcoder.kernels.native_decoder import PAGE_ENTRY, PAGE_TOKENS, NativeDecoder, Run
 from qcoder.kernels.rotary import Rotary
 
+MOST_FREE_BYTES = 64 << 20
+"""Memory of pages that is kept for new ones."""
+
 
 class Page:
     """Keys and values of up to 32 tokens, and which ones once it is full.
@@ -26,19 +29,46 @@ class Page:
     was itself attached elsewhere: 0 is exact.
     """
 
-    __slots__ = ("age", "data", "ids", "shared")
+    __slots__ = ("_store", "age", "data", "ids", "shared")
 
-    def __init__(self, halves: int, age: int = 0) -> None:
-        # Zeros, since whatever lies behind the last token is multiplied with weights of zero.
-        self.data: Tensor = torch.zeros(halves, dtype=torch.float16)
+    def __init__(self, store: PageStore, age: int = 0) -> None:
+        self._store = store
+        self.data = store.take()
         self.ids: tuple[int, ...] = ()
         self.shared, self.age = False, age
 
+    def __del__(self) -> None:
+        self._store.give_back(self.data)
+
     def copy(self) -> Page:
         """A page with the same content, to be written on."""
-        new = Page(0, self.age)
-        new.data = self.data.clone()
+        new = Page(self._store, self.age)
+        new.data.copy_(self.data)
         return new
+
+
+class PageStore:
+    """Memory of pages that nobody has any more, for new ones: fresh memory costs page faults."""
+
+    __slots__ = ("_free", "_halves")
+
+    def __init__(self, halves: int) -> None:
+        self._halves = halves
+        self._free: list[Tensor] = []
+
+    @property
+    def page_bytes(self) -> int:
+        """Memory of a page."""
+        return 2 * self._halves
+
+    def take(self) -> Tensor:
+        """Finite numbers [halves]: what lies behind the last token is multiplied with zeros."""
+        return self._free.pop() if self._free else torch.zeros(self._halves, dtype=torch.float16)
+
+    def give_back(self, data: Tensor) -> None:
+        """Keep the memory of a page, up to a limit."""
+        if len(self._free) * self.page_bytes < MOST_FREE_BYTES:
+            self._free.append(data)
 
 
 class PagedSequence:
@@ -50,11 +80,14 @@ class PagedSequence:
     """
 
     __slots__ = (
-        "_decoder", "_max_tokens", "_table", "_turns", "exact", "exact_only", "ids", "pages", "starts",
+        "_decoder", "_max_tokens", "_store", "_table", "_turns", "exact", "exact_only", "ids", "pages", "starts",
     )  # fmt: skip
 
-    def __init__(self, decoder: NativeDecoder, max_tokens: int, exact_only: bool = True) -> None:
-        self._decoder, self._max_tokens, self.exact_only = decoder, max_tokens, exact_only
+    def __init__(
+        self, decoder: NativeDecoder, store: PageStore, max_tokens: int, exact_only: bool = True
+    ) -> None:
+        self._decoder, self._store = decoder, store
+        self._max_tokens, self.exact_only = max_tokens, exact_only
         self.ids: list[int] = []
         self.pages: list[Page] = []
         self.starts: list[int] = []
@@ -68,7 +101,7 @@ class PagedSequence:
     @property
     def size_bytes(self) -> int:
         """Memory of the pages, those that are shared counted in each sequence."""
-        return len(self.pages) * self._decoder.page_halves * 2
+        return len(self.pages) * self._store.page_bytes
 
     @property
     def age(self) -> int:
@@ -139,7 +172,7 @@ class PagedSequence:
 
     def copy_prefix(self, length: int) -> PagedSequence:
         """A new sequence with the first `length` tokens of this one, in the same pages."""
-        copy = PagedSequence(self._decoder, self._max_tokens, self.exact_only)
+        copy = PagedSequence(self._decoder, self._store, self._max_tokens, self.exact_only)
         copy.ids, copy.exact = self.ids[:length], min(self.exact, length)
         used = self._pages_of(length)
         copy.pages, copy.starts = self.pages[:used], self.starts[:used]
@@ -175,7 +208,7 @@ class PagedSequence:
             self.pages[-1].age = max(age, self.pages[-1].age)
             start = self.starts[-1] + PAGE_TOKENS
         for position in range(start, end, PAGE_TOKENS):
-            self._append(Page(self._decoder.page_halves, age), position)
+            self._append(Page(self._store, age), position)
 
     def _append(self, page: Page, position: int) -> None:
         index, turn = len(self.pages), self._decoder.turn(position)

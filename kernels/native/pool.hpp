@@ -1,14 +1,14 @@
 // A thread pool for short parallel loops beside an editor.
 //
-// Work is handed out by an atomic counter, so a thread that the system takes away delays only the
-// pieces it holds. Idle workers spin briefly, because the next loop of a decode step comes within
-// microseconds, and then sleep: a pool that only spins stalls whenever cores are shared.
+// Work is handed out piece by piece from one atomic word, and only pieces that somebody holds are waited
+// for: a thread that the system takes away before it has taken a piece delays nobody. Idle workers
+// spin briefly, because the next loop of a decode step comes within microseconds, and then sleep:
+// a pool that only spins stalls whenever cores are shared.
 #pragma once
 
 #include <atomic>
 #include <condition_variable>
 #include <cstdint>
-#include <memory>
 #include <mutex>
 #include <thread>
 #include <vector>
@@ -31,8 +31,7 @@ class Pool {
   ~Pool() {
     {
       std::lock_guard<std::mutex> guard(mutex_);
-      ending_ = true;
-      generation_.fetch_add(1);
+      ending_.store(true);
     }
     wake_.notify_all();
     for (auto& worker : workers_) worker.join();
@@ -57,62 +56,73 @@ class Pool {
       for (int64_t i = 0; i < count; ++i) body(i);
       return;
     }
-    call_ = [](const void* context, int64_t i) { (*static_cast<const Body*>(context))(i); };
-    context_ = &body;
-    count_ = count;
-    next_.store(0, std::memory_order_relaxed);
-    // A worker that comes late finds no piece left; it still has to say that it has seen this loop.
-    busy_.store(static_cast<int>(workers_.size()), std::memory_order_relaxed);
-    {
-      std::lock_guard<std::mutex> guard(mutex_);
-      generation_.fetch_add(1, std::memory_order_release);
-    }
-    if (sleeping_.load(std::memory_order_acquire) > 0) wake_.notify_all();
-    take();
-    for (int spins = 0; busy_.load(std::memory_order_acquire) > 0; ++spins) {
-      if (spins < kSpins) relax(); else std::this_thread::yield();
+    for (int64_t start = 0; start < count; start += kMost) {
+      share(start, count - start < kMost ? count - start : kMost, body);
     }
   }
 
  private:
   static constexpr int kSpins = 4000;  // some tens of microseconds
+  static constexpr int kBits = 24;     // of the word: pieces taken, below them pieces there are
+  static constexpr int64_t kMost = (1 << kBits) - 1;
 
-  void take() {
-    for (;;) {
-      const int64_t i = next_.fetch_add(1, std::memory_order_relaxed);
-      if (i >= count_) return;
-      call_(context_, i);
+  template <class Body>
+  void share(int64_t start, int64_t count, const Body& body) {
+    call_ = [](const void* context, int64_t i) { (*static_cast<const Body*>(context))(i); };
+    context_ = &body;
+    start_ = start;
+    done_.store(0, std::memory_order_relaxed);
+    // The upper bits tell this loop from the last one, so that nobody takes a piece by mistake.
+    const uint64_t loop = static_cast<uint64_t>(++loops_) << (2 * kBits);
+    word_.store(loop | static_cast<uint64_t>(count));
+    if (sleeping_.load() > 0) {
+      std::lock_guard<std::mutex> guard(mutex_);
+      wake_.notify_all();
+    }
+    while (take()) {}
+    for (int spins = 0; done_.load(std::memory_order_acquire) < count; ++spins) {
+      if (spins < kSpins) relax(); else std::this_thread::yield();
     }
   }
 
+  static bool is_left(uint64_t word) {
+    return ((word >> kBits) & kMost) < (word & kMost);
+  }
+
+  // Take a piece and do it; false when none is left. While a piece is held its loop does not end, so
+  // what describes the loop stays as it is.
+  bool take() {
+    uint64_t word = word_.load();
+    do {
+      if (!is_left(word)) return false;
+    } while (!word_.compare_exchange_weak(word, word + (uint64_t{1} << kBits)));
+    call_(context_, start_ + static_cast<int64_t>((word >> kBits) & kMost));
+    done_.fetch_add(1, std::memory_order_release);
+    return true;
+  }
+
   void work() {
-    uint64_t seen = 0;
-    for (;;) {
-      for (int spins = 0; spins < kSpins && generation_.load(std::memory_order_acquire) == seen;
-           ++spins) {
-        relax();
-      }
-      if (generation_.load(std::memory_order_acquire) == seen) {
-        std::unique_lock<std::mutex> lock(mutex_);
-        sleeping_.fetch_add(1);
-        wake_.wait(lock, [&] { return generation_.load(std::memory_order_acquire) != seen; });
-        sleeping_.fetch_sub(1);
-      }
-      if (ending_) return;
-      ++seen;  // a loop ends only when every worker has seen it, so none is skipped
-      take();
-      busy_.fetch_sub(1, std::memory_order_release);
+    while (!ending_.load()) {
+      int spins = 0;
+      while (spins < kSpins && !is_left(word_.load(std::memory_order_relaxed))) ++spins, relax();
+      if (take()) continue;
+      std::unique_lock<std::mutex> lock(mutex_);
+      sleeping_.fetch_add(1);
+      wake_.wait(lock, [&] { return ending_.load() || is_left(word_.load()); });
+      sleeping_.fetch_sub(1);
     }
   }
 
   std::vector<std::thread> workers_;
   std::mutex mutex_;
   std::condition_variable wake_;
-  std::atomic<uint64_t> generation_{0};
-  std::atomic<int> sleeping_{0}, busy_{0};
-  std::atomic<int64_t> next_{0};
-  bool ending_ = false, alone_ = false;
+  std::atomic<uint64_t> word_{0};
+  std::atomic<int64_t> done_{0};
+  std::atomic<int> sleeping_{0};
+  std::atomic<bool> ending_{false};
+  bool alone_ = false;
+  uint16_t loops_ = 0;
   void (*call_)(const void*, int64_t) = nullptr;
   const void* context_ = nullptr;
-  int64_t count_ = 0;
+  int64_t start_ = 0;
 };
