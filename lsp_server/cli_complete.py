@@ -13,12 +13,13 @@ from qcoder.context.index import Index
 from qcoder.context.pack import pack
 from qcoder.context.privacy import exclude_spec, refused
 from qcoder.context.workspace import find_root
-from qcoder.lsp_server.attempt import context_rows
+from qcoder.lsp_server.attempt import SENTENCES, context_rows
 from qcoder.lsp_server.cli_engine import load_engine, remote_or_none, workspace_model
 from qcoder.lsp_server.cli_workspace import settings_of, workspace_index
-from qcoder.lsp_server.completion import complete as complete_at
+from qcoder.lsp_server.completion import attempt, prepare, why_not
 from qcoder.lsp_server.headless import InputError, file_table, snapshot_of_file, workspace_table
 from qcoder.lsp_server.snapshot import Snapshot, TextEdit
+from qcoder.model.request import CancelToken
 
 TIMING_KEYS = ("index", "pack", "prefill", "decode", "post", "total")
 
@@ -62,21 +63,25 @@ def complete(args: argparse.Namespace) -> int:
     snapshot = Snapshot(
         snapshot.document, snapshot.path, snapshot.root, index, snapshot.settings, tuple(tables)
     )
-    suggestion = complete_at(
-        snapshot, line, column, engine, invoked=True, max_tokens=args.max_tokens
-    )
+    began = time.perf_counter()
+    ready = prepare(snapshot, line, column, engine, True, args.max_tokens)
+    pack_ms = 1000 * (time.perf_counter() - began)
+    if ready is None:
+        came = why_not(snapshot, line, column, True)
+    else:
+        came = attempt(ready, snapshot, engine, CancelToken(), invoked=True, pack_ms=pack_ms)
     index.close()
+    suggestion = came.suggestion
     if suggestion is None:
-        print(
-            f"no suggestion at {snapshot.path}:{args.line}:{args.column}: the model is not sure "
-            "enough, or what it wrote repeats the code around or would break its syntax",
-            file=sys.stderr,
-        )
+        filters = f" ({', '.join(came.filters)})" if came.filters else ""
+        where = f"{snapshot.path}:{args.line}:{args.column}"
+        print(f"no suggestion at {where}: {SENTENCES[came.reason]}{filters}", file=sys.stderr)
     if args.format == "text":
         print(suggestion.text if suggestion else "")
         return 0
     if suggestion is None:
-        print(json.dumps(nothing(index_ms)))
+        why = {"reason": came.reason, "filters": list(came.filters)}
+        print(json.dumps({**nothing(index_ms), **why}))
         return 0
     timings = {**suggestion.timings_ms, "index": index_ms}
     timings["total"] += index_ms
@@ -90,6 +95,8 @@ def complete(args: argparse.Namespace) -> int:
         "reused_tokens": suggestion.reused_tokens,
         "temperature": suggestion.temperature,
         "sources": suggestion.sources,
+        "reason": came.reason,
+        "filters": list(came.filters),
         "segments": context_rows(suggestion.context),
         "timings_ms": {key: round(timings[key], 2) for key in TIMING_KEYS},
     }

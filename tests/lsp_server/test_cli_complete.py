@@ -78,7 +78,19 @@ def test_nothing_to_say_is_an_answer_with_the_same_keys(
     monkeypatch.setattr(cli_complete, "load_engine", lambda name: FakeEngine([""]))
     found = json.loads(complete(capsys, "--format", "json"))
     assert set(found) >= COMPLETE_KEYS
-    assert found["text"] == ""
+    assert (found["text"], found["reason"]) == ("", "empty")
+    assert main(["complete", "main.py", "--line", "3", "--column", "9"]) == 0
+    said = capsys.readouterr()
+    assert said.out == "\n"
+    assert "main.py:3:9: the model wrote nothing" in said.err
+
+
+def test_what_was_filtered_is_said(
+    workspace: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(cli_complete, "load_engine", lambda name: FakeEngine(["<|endoftext|>"]))
+    found = json.loads(complete(capsys, "--format", "json"))
+    assert (found["reason"], found["filters"]) == ("filtered", ["special tokens"])
 
 
 def test_refused_file_ends_with_2_before_the_model_is_loaded(
