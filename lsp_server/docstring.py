@@ -19,6 +19,7 @@ from qcoder.context.segments import Document
 from qcoder.lsp_server.docstring_comment import comment_shapes
 from qcoder.lsp_server.docstring_convention import convention_for, detect_style
 from qcoder.lsp_server.docstring_drift import Drift, drift_of
+from qcoder.lsp_server.docstring_habits import descriptions, with_habits
 from qcoder.lsp_server.docstring_merge import merged
 from qcoder.lsp_server.docstring_model import written
 from qcoder.lsp_server.docstring_prose import fallback
@@ -56,18 +57,19 @@ def docstring_edits(
     document, cancel = snapshot.document, cancel or CancelToken()
     shapes = shapes_of(document, snapshot.path)
     convention = chosen_convention(snapshot, shapes, style)
+    habits = descriptions(shapes, document.language)
     edits: list[DocstringEdit] = []
     chosen = wanted(shapes, symbol, line, update)
     for done, shape in enumerate(chosen):
         if cancel.cancelled:
             break
         progress(done, len(chosen))
+        prose, slots = with_habits(fallback(shape), habits), 0
         if shape.documented:
             whole = symbol is not None or line is not None
-            found = updated(snapshot, shape, convention, whole) if update else None
+            found = updated(snapshot, shape, prose, convention, whole) if update else None
             edits += [found] if found is not None else []
             continue
-        prose, slots = fallback(shape), 0
         if engine is not None:
             prose, slots = written(snapshot, shape, prose, convention, engine, cancel)
         edits.append(inserted(snapshot, shape, prose, convention, slots))
@@ -141,7 +143,7 @@ def inserted(
 
 
 def updated(
-    snapshot: Snapshot, shape: Shape, convention: Convention, whole: bool
+    snapshot: Snapshot, shape: Shape, prose: Prose, convention: Convention, whole: bool
 ) -> DocstringEdit | None:
     """The edit that brings a docstring in line with its code; None when it is, or is no plain text."""
     there, language = shape.existing, snapshot.document.language
@@ -152,7 +154,7 @@ def updated(
         # The docstring's own style counts, whatever its neighbours are written in.
         own = detect_style([there.text])
         convention = replace(convention, style=own or convention.style)
-    text = merged(shape, drifts, fallback(shape), convention, language, whole)
+    text = merged(shape, drifts, prose, convention, language, whole)
     if text is None:
         return None
     return DocstringEdit(

@@ -68,7 +68,9 @@ def written(
 ) -> tuple[Prose, int]:
     """The prose with the model's sentences in it, and how many of them were good enough."""
     known = set(re.findall(r"[A-Za-z_]\w*", snapshot.document.text))
-    slots = list(slots_of(shape, convention))[:MAX_SLOTS]
+    slots = list(slots_of(shape, convention))
+    # A small model has a word to say of the whole at best; names and types know more of the parts.
+    slots = slots[:1] if engine.info.is_default else slots[:MAX_SLOTS]
     said_by_code = stems_of(source_of(snapshot, shape)) if engine.info.is_default else None
     template = chat_template(engine)
     answers = asked(snapshot, shape, slots, engine, template, cancel) if template else {}
@@ -84,10 +86,15 @@ def written(
             )
             text = filled_in(snapshot, unfinished, shape, engine, cancel)
         sentence = accepted(text, slot.name, known, slot.limit, said_by_code)
-        if sentence is not None:
+        if sentence is not None and sentence not in said(prose):
             prose = slot.put(prose, sentence)
             count += 1
     return prose, count
+
+
+def said(prose: Prose) -> set[str]:
+    """The sentences that a docstring has already: a copy of one is about something else."""
+    return {prose.summary, prose.returns, *prose.parameters.values(), *prose.attributes.values()}
 
 
 def slots_of(shape: Shape, convention: Convention) -> Iterator[Slot]:

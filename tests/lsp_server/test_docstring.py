@@ -1,5 +1,6 @@
 import ast
 import textwrap
+from dataclasses import replace
 
 import pytest
 
@@ -158,12 +159,32 @@ def test_selection_by_symbol_and_line() -> None:
 LOADER = "def load(path):\n    # settings of the user from disk\n    return path\n"
 
 
-def test_good_sentences_of_the_model_are_taken() -> None:
+def test_a_good_summary_of_the_default_model_is_taken() -> None:
     engine = FakeEngine(["Loads user settings from disk.", "Path of the settings on disk."])
     (edit,) = edits(LOADER, engine=engine, symbol="load")
     assert edit.docstring.startswith("Loads user settings from disk.\n")
-    assert "path: Path of the settings on disk." in edit.docstring
-    assert edit.slots_from_model >= 2
+    assert "path: The path." in edit.docstring
+    assert edit.slots_from_model == len(engine.requests) == 1
+
+
+def test_good_sentences_of_a_larger_model_are_taken() -> None:
+    engine = FakeEngine(
+        ["Reads the user's settings.", "Where the file is.", "What the file says of the user."]
+    )
+    engine.info = replace(engine.info, is_default=False)
+    (edit,) = edits(LOADER, engine=engine, symbol="load")
+    assert edit.docstring.split("\n")[0] == "Reads the user's settings."
+    assert "path: Where the file is." in edit.docstring
+    assert "What the file says of the user." in edit.docstring
+    assert edit.slots_from_model == 3
+
+
+def test_a_copy_of_another_sentence_is_not_taken() -> None:
+    source = "def load(path, old_path=None):\n    return path\n"
+    engine = FakeEngine(["", "The old path, if any."])
+    engine.info = replace(engine.info, is_default=False)
+    (edit,) = edits(source, engine=engine, symbol="load")
+    assert "path: The path.\n" in edit.docstring
 
 
 def test_the_default_model_says_nothing_that_the_code_does_not() -> None:
@@ -256,3 +277,36 @@ def test_refused_files_get_nothing() -> None:
 def test_plain_summaries_read_like_english(source: str, summary: str) -> None:
     symbol = "__init__" if "__init__" in source else None
     assert edits(source, symbol=symbol)[0].docstring.split("\n")[0] == summary
+
+
+HABITS = """
+def first(timeout, path):
+    \"\"\"First.
+
+    Args:
+        timeout: Seconds to wait for an answer. Defaults to 3.
+        path: Where to read.
+    \"\"\"
+
+
+def second(timeout=5, path=None):
+    \"\"\"Second.
+
+    Args:
+        timeout: Seconds to wait
+            for an answer.
+        path: Where to write.
+    \"\"\"
+
+
+def third(timeout=7, path=None):
+    pass
+"""
+
+
+def test_what_the_file_says_again_and_again_of_a_parameter_is_said_again() -> None:
+    (edit,) = edits(HABITS)
+    assert edit.docstring.split("\n")[3:] == [
+        "    timeout: Seconds to wait for an answer. Defaults to 7.",
+        "    path: The path, if any.",
+    ]
