@@ -28,6 +28,7 @@ from qcoder.model.request import (
     CancelToken,
     FinishReason,
     GenerationRequest,
+    GenerationStats,
     Priority,
     Prompt,
     SamplingParams,
@@ -54,6 +55,8 @@ than the line, and is there for many lines of which otherwise nothing would be s
 MAX_BEGINNINGS = 3
 PART = "part"
 """How a generation ended of which only the beginning is shown."""
+
+NOTHING = Cleaned("")
 
 WARMER = 0.15
 """What each try's temperature adds to the one before."""
@@ -117,75 +120,58 @@ def attempt(
 ) -> Attempt:
     """Generate behind a prepared prompt and clean what comes; greedy without `sampling`."""
     began = time.perf_counter()
-    around, settings = ready.around, snapshot.settings.completion
+    settings, limit = snapshot.settings.completion, ready.limit_tokens
     sampling = sampling or SamplingParams(temperature=temperature_for("completion"))
+    stop = StopRules(engine.tokenizer.eos_ids, () if ready.multiline else ("\n",))
     request = GenerationRequest(
-        prompt=ready.prompt,
-        max_tokens=ready.limit_tokens,
-        sampling=sampling,
-        stop=StopRules(engine.tokenizer.eos_ids, () if ready.multiline else ("\n",)),
-        priority=priority,
-        cancel=cancel,
-        deadline=deadline,
-        copy_tables=snapshot.copy_tables,
+        ready.prompt, limit, sampling, stop, priority, cancel, deadline, snapshot.copy_tables
     )
     threshold = INVOKED_CONFIDENCE if invoked else settings.min_confidence
     # Calibrated on lines; of longer texts it knows nothing.
     calibrated = Confidence() if ready.multiline else Confidence.from_manifest(engine.info.manifest)
-    over = either(watch, block_end(around) if ready.multiline else None)
+    over = either(watch, block_end(ready.around) if ready.multiline else None)
     generated = collect(engine, request, threshold, over, calibrated)
     generated_at = time.perf_counter()
-    last = engine.stats().last
-    min_chars = 1 if invoked else settings.min_chars
-    reason, cleaned, novel = judge(generated, ready, threshold, min_chars)
+    verdict = judge(generated, ready, threshold, 1 if invoked else settings.min_chars)
     if settings.partial and not (invoked or ready.multiline):
-        generated, reason, cleaned = sure_part(generated, reason, cleaned, ready, threshold)
+        verdict = sure_part(verdict, ready, threshold)
     done = time.perf_counter()
-    came = Attempt(
-        reason,
-        multiline=ready.multiline,
-        tokens=generated.tokens,
-        copied_tokens=generated.copied,
-        prompt_tokens=last.prompt_tokens,
-        reused_tokens=last.reused_tokens,
-        confidence=doubted(generated.confidence, novel),
-        threshold=threshold,
-        unknown_names=novel,
-        temperature=sampling.temperature,
-        entropy_nats=generated.entropy_nats,
-        finish=generated.finish,
-        filters=cleaned.filters,
-        line_is_over=not (generated.text.strip() or ready.multiline)
-        and generated.finish == FinishReason.STOP,
-        context=ready.packed,
-        timings_ms={
-            "index": 0.0,
-            "pack": pack_ms,
-            "prefill": last.prefill_ms,
-            "decode": last.decode_ms,
-            "post": 1000 * (done - generated_at),
-            "total": pack_ms + 1000 * (done - began),
-        },
-    )
-    if reason != "shown":
+    last = engine.stats().last
+    times = {
+        "index": 0.0,
+        "pack": pack_ms,
+        "prefill": last.prefill_ms,
+        "decode": last.decode_ms,
+        "post": 1000 * (done - generated_at),
+        "total": pack_ms + 1000 * (done - began),
+    }
+    came = came_of(verdict, ready, last, threshold, sampling.temperature, times)
+    if verdict.reason != "shown":
         return came
-    return replace(came, suggestion=suggestion_of(came, cleaned, ready))
+    return replace(came, suggestion=suggestion_of(came, verdict.cleaned, ready))
 
 
-def judge(
-    generated: Generated, ready: Prepared, threshold: float, min_chars: int
-) -> tuple[Reason, Cleaned, tuple[str, ...]]:
+@dataclass(frozen=True, slots=True)
+class Verdict:
     """Whether a generation is worth showing, the text that then is, and its unknown names."""
+
+    generated: Generated
+    reason: Reason
+    cleaned: Cleaned = NOTHING
+    novel: tuple[str, ...] = ()
+
+
+def judge(generated: Generated, ready: Prepared, threshold: float, min_chars: int) -> Verdict:
+    """Clean what was generated, and say whether that may be shown."""
     if generated.finish == FinishReason.CANCELLED:
-        return "cancelled", Cleaned(""), ()
+        return Verdict(generated, "cancelled")
     if not generated.text.strip() and generated.finish == FinishReason.STOP:
-        return "empty", Cleaned(""), ()
+        return Verdict(generated, "empty")
     if generated.confidence < threshold:
-        return "unsure", Cleaned(""), ()
+        return Verdict(generated, "unsure")
     cleaned = clean(generated.text, ready.around)
-    novel = novel_names(
-        cleaned.text, ready.around, (item.segment.text for item in ready.packed.segments)
-    )
+    packed = (item.segment.text for item in ready.packed.segments)
+    novel = novel_names(cleaned.text, ready.around, packed)
     reason: Reason = "shown"
     if not cleaned.text.strip():
         reason = "filtered" if cleaned.filters else "empty"
@@ -193,21 +179,51 @@ def judge(
         reason = "short"
     elif doubted(generated.confidence, novel) < threshold:
         reason = "unsure"
-    return reason, cleaned, novel
+    return Verdict(generated, reason, cleaned, novel)
 
 
-def sure_part(
-    whole: Generated, reason: Reason, cleaned: Cleaned, ready: Prepared, threshold: float
-) -> tuple[Generated, Reason, Cleaned]:
+def sure_part(whole: Verdict, ready: Prepared, threshold: float) -> Verdict:
     """Of a line that is not sure the sure beginning, if it has one; else the line as it was judged."""
-    if whole.confidence >= SURE_WHOLE or whole.finish == FinishReason.CANCELLED:
-        return whole, reason, cleaned
-    for text, confidence in whole.beginnings[:MAX_BEGINNINGS]:
-        part = replace(whole, text=text, confidence=confidence, finish=PART)
-        partly, shorter, _ = judge(part, ready, threshold, MIN_BEGINNING)
-        if partly == "shown":
-            return part, partly, shorter
-    return whole, reason, cleaned
+    generated = whole.generated
+    if generated.confidence >= SURE_WHOLE or generated.finish == FinishReason.CANCELLED:
+        return whole
+    for text, confidence in generated.beginnings[:MAX_BEGINNINGS]:
+        part = replace(generated, text=text, confidence=confidence, finish=PART)
+        partly = judge(part, ready, threshold, MIN_BEGINNING)
+        if partly.reason == "shown":
+            return partly
+    return whole
+
+
+def came_of(
+    verdict: Verdict,
+    ready: Prepared,
+    last: GenerationStats,
+    threshold: float,
+    temperature: float,
+    timings_ms: dict[str, float],
+) -> Attempt:
+    """What came of a generation, with its accounting."""
+    generated = verdict.generated
+    ended_at_once = not generated.text.strip() and generated.finish == FinishReason.STOP
+    return Attempt(
+        verdict.reason,
+        multiline=ready.multiline,
+        tokens=generated.tokens,
+        copied_tokens=generated.copied,
+        prompt_tokens=last.prompt_tokens,
+        reused_tokens=last.reused_tokens,
+        confidence=doubted(generated.confidence, verdict.novel),
+        threshold=threshold,
+        unknown_names=verdict.novel,
+        temperature=temperature,
+        entropy_nats=generated.entropy_nats,
+        finish=generated.finish,
+        filters=verdict.cleaned.filters,
+        line_is_over=ended_at_once and not ready.multiline,
+        context=ready.packed,
+        timings_ms=timings_ms,
+    )
 
 
 def suggestion_of(came: Attempt, cleaned: Cleaned, ready: Prepared) -> Suggestion:
