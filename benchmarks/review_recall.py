@@ -1,0 +1,229 @@
+"""How many injected bugs the review finds, next to ruff, pylint, bandit and semgrep.
+
+    python benchmarks/review_recall.py --format json [--root DIR [--mutants FILE]]
+
+Bugs of 14 leak and concurrency classes and 5 logic classes are injected into repositories that the
+rules were not developed on; a mutant is found when a rule has more findings in its file than in the
+original. The same run counts the findings of the untouched files for each thousand lines. Without
+`--root` the repositories are fetched with pip, pinned; a `--root` is one repository or a folder of
+them. A second author's mutants come as `--mutants` (see `injection/draw.py`).
+
+Peers live in environments of their own, `--peers DIR/<name>/bin/<name>`, semgrep's rules in
+`DIR/semgrep-rules` (they may not be bundled). One that is not there is a note, not a passed target.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import math
+import subprocess
+import sys
+import tempfile
+import zipfile
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from platformdirs import user_cache_dir
+
+sys.path.insert(0, str(Path(__file__).resolve().parent))
+
+from injection.draw import Mutant, draw, python_files, read_mutants, text_of
+from injection.leaks import LEAKS_AND_CONCURRENCY
+from injection.peers import PEERS, hits_of, run_peer, write_reduced
+
+from qcoder.lsp_server.review_matches import matches
+from qcoder.lsp_server.review_rules import rules_for
+from qcoder.model.bench_report import Target, report
+
+REPORTED = (
+    "aiokafka==0.14.0", "APScheduler==3.11.3", "asyncssh==2.24.1", "buildbot==4.3.0",
+    "dramatiq==2.2.1", "Glances==4.5.8", "httpx==0.28.1", "hypercorn==0.18.0",
+    "nats-py==2.16.0", "pexpect==4.9.0", "Pyro5==5.17", "rpyc==6.0.2", "rq==3.0.0",
+    "scrapy==2.19.0", "streamlink==8.6.3", "supervisor==4.3.0",
+)  # fmt: skip
+"""Repositories that were not looked at before the rules were frozen."""
+
+FROZEN = "1b09372"
+"""The commit whose rules were written before the mutants of `REPORTED` were made."""
+
+SEED = 20261121
+PER_CLASS = 20
+
+
+def fetched() -> dict[str, Path]:
+    """Folders of the reported repositories, downloaded once; raises `SystemExit` without them."""
+    base = Path(user_cache_dir("qcoder-review")) / "reported"
+    roots = {}
+    for pin in REPORTED:
+        folder = base / pin
+        if not folder.is_dir():
+            with tempfile.TemporaryDirectory() as wheels:
+                command = [sys.executable, "-m", "pip", "download", "-q", "--no-deps"]
+                done = subprocess.run([*command, "-d", wheels, pin], check=False)
+                files = list(Path(wheels).glob("*.whl"))
+                if done.returncode or not files:
+                    raise SystemExit(f"{pin} could not be fetched: give repositories by --root")
+                zipfile.ZipFile(files[0]).extractall(folder)
+        roots[pin.partition("==")[0]] = folder
+    return roots
+
+
+def counts(text: str, path: Path, root: Path) -> Counter[str]:
+    """Findings by rule, those that are only hints left out."""
+    rules = [rule for rule in rules_for("python") if rule.severity != "hint"]
+    return Counter(rule.name for rule, _ in matches(rules, text, "python", path, root))
+
+
+def own_hits(mutants: Sequence[Mutant]) -> list[bool]:
+    """Whether the review finds more in each mutant than in its original."""
+    before: dict[tuple[Path, str], Counter[str]] = {}
+    hits = []
+    for mutant in mutants:
+        path, key = mutant.root / mutant.path, (mutant.root, mutant.path)
+        if key not in before:
+            before[key] = counts(mutant.original, path, mutant.root)
+        hits.append(bool(counts(mutant.mutated, path, mutant.root) - before[key]))
+    return hits
+
+
+def untouched(roots: Mapping[str, Path]) -> tuple[Counter[str], int]:
+    """Findings by rule in the untouched files, and how many lines those have."""
+    found: Counter[str] = Counter()
+    lines = 0
+    for root in roots.values():
+        for path in python_files(root):
+            text = text_of(path)
+            if text is not None:
+                lines += text.count("\n")
+                found += counts(text, path, root)
+    return found, lines
+
+
+def share(hits: Sequence[bool]) -> float:
+    """Percent of true ones, one decimal."""
+    return round(100 * sum(hits) / len(hits), 1) if hits else 0.0
+
+
+def interval(hits: Sequence[bool]) -> str:
+    """Wilson's interval for the share, 95 %."""
+    n, z = len(hits), 1.96
+    if not n:
+        return "no mutants"
+    p = sum(hits) / n
+    centre = (p + z * z / (2 * n)) / (1 + z * z / n)
+    half = z * math.sqrt(p * (1 - p) / n + z * z / (4 * n * n)) / (1 + z * z / n)
+    return f"{100 * (centre - half):.0f}-{100 * (centre + half):.0f} %"
+
+
+def figures_of(name: str, mutants: Sequence[Mutant], hits: Sequence[bool]) -> dict[str, float]:
+    """Recall of one system by class and in all, in percent."""
+    figures: dict[str, float] = {}
+    groups: dict[str, list[bool]] = {"leak and concurrency": [], "logic": []}
+    by_class: dict[str, list[bool]] = {}
+    for mutant, hit in zip(mutants, hits, strict=True):
+        by_class.setdefault(mutant.kind, []).append(hit)
+        # Classes of another author are leaks or concurrency unless they bear a known logic name.
+        logic = mutant.kind not in LEAKS_AND_CONCURRENCY and mutant.kind in LOGIC_NAMES
+        groups["logic" if logic else "leak and concurrency"].append(hit)
+    for kind, found in {**groups, **by_class}.items():
+        figures[f"{name} recall {kind} %"] = share(found)
+    return figures
+
+
+LOGIC_NAMES = frozenset(
+    {"variable-misused", "comparison-changed", "arguments-swapped", "off-by-one"}
+    | {"condition-turned", "logic"}
+)
+
+
+def peer_figures(
+    mutants: Sequence[Mutant], peers: Path, notes: list[str]
+) -> tuple[dict[str, float], list[bool]]:
+    """Recall of every peer that is installed, and what they find together."""
+    figures: dict[str, float] = {}
+    together = [False] * len(mutants)
+    with tempfile.TemporaryDirectory() as folder:
+        write_reduced(mutants, Path(folder))
+        for peer in PEERS:
+            program = peers / peer.name / "bin" / peer.name
+            rules = peers / "semgrep-rules"
+            if not program.exists() or (peer.name == "semgrep" and not rules.is_dir()):
+                notes.append(f"{peer.name} is not installed under {peers}: not measured")
+                continue
+            print(f"running {peer.name}", file=sys.stderr)
+            try:
+                codes = run_peer(peer, program, Path(folder), rules)
+            except (RuntimeError, OSError, subprocess.SubprocessError) as error:
+                notes.append(f"{peer.name} failed: {error}")
+                continue
+            hits = hits_of(codes, len(mutants))
+            figures |= figures_of(peer.name, mutants, hits)
+            together = [a or b for a, b in zip(together, hits, strict=True)]
+    return figures, together
+
+
+def measure(args: argparse.Namespace) -> dict[str, Any]:
+    """Everything that the module's docstring promises."""
+    notes = [f"rules frozen at {args.frozen} before the mutants of these repositories were made"]
+    roots = roots_below(args.root) if args.root else fetched()
+    if args.mutants:
+        mutants = read_mutants(args.mutants, args.root)
+    else:
+        mutants = draw(roots, args.per_class, args.seed)
+    print(f"{len(mutants)} mutants of {len(roots)} repositories", file=sys.stderr)
+    hits = own_hits(mutants)
+    figures: dict[str, float] = {"mutants": len(mutants), "repositories": len(roots)}
+    figures |= figures_of("qcoder", mutants, hits)
+    found, lines = untouched(roots)
+    figures["untouched thousand lines"] = round(lines / 1000, 1)
+    figures["findings per thousand untouched lines"] = round(1000 * sum(found.values()) / lines, 4)
+    if not args.no_peers:
+        peer, together = peer_figures(mutants, args.peers, notes)
+        figures |= peer | figures_of("peers together", mutants, together)
+    leaks = [h for m, h in zip(mutants, hits, strict=True) if m.kind not in LOGIC_NAMES]
+    sizes = Counter(m.kind for m in mutants)
+    notes.append(f"95 % interval of the leak and concurrency recall: {interval(leaks)}")
+    notes.append("mutants: " + ", ".join(f"{kind} {n}" for kind, n in sizes.items()))
+    notes.append("untouched findings: " + ", ".join(f"{r} {n}" for r, n in found.most_common()))
+    targets = [
+        Target("qcoder recall leak and concurrency %", ">=", 60.0),
+        Target("findings per thousand untouched lines", "<=", 0.15),
+    ]
+    return report(figures, targets, args.seed, notes)
+
+
+def roots_below(root: Path) -> dict[str, Path]:
+    """A folder of repositories, or one repository."""
+    folders = [p for p in sorted(root.iterdir()) if p.is_dir() and not p.name.startswith(".")]
+    loose = any(root.glob("*.py")) or any(root.glob("*.toml")) or (root / ".git").exists()
+    return {root.name: root} if loose or not folders else {p.name: p for p in folders}
+
+
+def main() -> int:
+    """The command line."""
+    parser = argparse.ArgumentParser(description=(__doc__ or "").split("\n")[0])
+    parser.add_argument("--format", choices=("text", "json"), default="text")
+    parser.add_argument("--root", type=Path, help="a repository, or a folder of them")
+    parser.add_argument("--mutants", type=Path, help="JSON lines of another author's mutants")
+    parser.add_argument("--peers", type=Path, default=Path(tempfile.gettempdir()) / "peers")
+    parser.add_argument("--no-peers", action="store_true")
+    parser.add_argument("--per-class", type=int, default=PER_CLASS)
+    parser.add_argument("--seed", type=int, default=SEED)
+    parser.add_argument("--frozen", default=FROZEN, help="the commit of the frozen rules")
+    args = parser.parse_args()
+    if args.mutants and not args.root:
+        parser.error("--mutants needs --root, the folder that its paths start from")
+    result = measure(args)
+    if args.format == "json":
+        print(json.dumps(result, indent=2))
+    else:
+        for name, value in result["figures"].items():
+            print(f"{value:>8} {name}")
+    return 0
+
+
+if __name__ == "__main__":
+    raise SystemExit(main())

@@ -1,0 +1,62 @@
+"""The review benchmark scores any repository, with its own mutants or those of somebody else."""
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+SCRIPT = Path(__file__).resolve().parents[2] / "benchmarks" / "review_recall.py"
+CLEAN = """import threading
+import time
+
+
+def load(path):
+    with open(path) as file:
+        data = file.read()
+    return data
+
+
+async def wait(flag):
+    while not flag.is_set():
+        await pause(flag)
+
+
+async def pause(flag):
+    flag.count = 1
+"""
+
+
+def run(*arguments: str, cwd: Path) -> dict[str, object]:
+    done = subprocess.run(
+        [sys.executable, "-P", str(SCRIPT), "--format", "json", "--no-peers", *arguments],
+        cwd=cwd, capture_output=True, text=True, check=True,
+    )  # fmt: skip
+    answer: dict[str, object] = json.loads(done.stdout)
+    return answer
+
+
+def test_bugs_are_injected_and_found(tmp_path: Path) -> None:
+    (tmp_path / "a.py").write_text(CLEAN)
+    first = run("--root", str(tmp_path), cwd=tmp_path)
+    figures = first["figures"]
+    assert isinstance(figures, dict)
+    assert figures["qcoder recall with-open-removed %"] == 100
+    assert figures["qcoder recall await-removed-local %"] == 100
+    assert figures["findings per thousand untouched lines"] == 0
+    assert run("--root", str(tmp_path), cwd=tmp_path)["figures"] == figures
+
+
+def test_mutants_of_another_author_are_scored(tmp_path: Path) -> None:
+    (tmp_path / "a.py").write_text(CLEAN)
+    rows = [
+        {"class": "leak", "path": "a.py", "start_line": 6, "end_line": 7}
+        | {"lines": ["    file = open(path)", "    data = file.read()"]},
+        {"class": "logic", "path": "a.py", "line": 1, "text": CLEAN.replace("= 1", "= 2")},
+    ]
+    (tmp_path / "mutants.jsonl").write_text("\n".join(json.dumps(row) for row in rows))
+    answer = run("--root", ".", "--mutants", "mutants.jsonl", cwd=tmp_path)
+    figures = answer["figures"]
+    assert isinstance(figures, dict)
+    assert figures["qcoder recall leak %"] == 100
+    assert figures["qcoder recall leak and concurrency %"] == 100
+    assert figures["qcoder recall logic %"] == 0
