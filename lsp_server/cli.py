@@ -66,7 +66,8 @@ def build_parser() -> argparse.ArgumentParser:
     )
     review.add_argument("--fail-on", choices=("error", "warning", "never"), default="warning")
     review.add_argument("--baseline", type=Path, help="JSON findings that are known already")
-    review.add_argument("--max-seconds", type=float, default=0.0)
+    review.add_argument("--max-seconds", type=float, default=0.0, metavar="S")
+    review.add_argument("--hints", action="store_true", help="rules that only hint, too")
     review.add_argument("--model", help='checkpoint, or "none" for structural rules alone')
 
     docstring = commands.add_parser("docstring", help="write, mend and check docstrings")

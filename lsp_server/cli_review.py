@@ -10,6 +10,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+from qcoder.context.languages import language_of
 from qcoder.context.privacy import exclude_spec, refused
 from qcoder.context.workspace import find_root, list_files
 from qcoder.lsp_server.changes import ChangedFile, since, staged, top_level
@@ -18,12 +19,12 @@ from qcoder.lsp_server.cli_workspace import settings_of
 from qcoder.lsp_server.headless import InputError, read_text, snapshot_of_file
 from qcoder.lsp_server.report_formats import FORMATS
 from qcoder.lsp_server.review import review_document
+from qcoder.lsp_server.review_rules import rules_for
 from qcoder.lsp_server.settings import Settings
 from qcoder.lsp_server.snapshot import Finding
 from qcoder.model.engine import Engine
 
 FAILING = {"error": ("error",), "warning": ("error", "warning"), "never": ()}
-REVIEWED_SUFFIXES = (".py", ".pyi")
 
 
 def review(args: argparse.Namespace) -> int:
@@ -41,11 +42,17 @@ def review(args: argparse.Namespace) -> int:
             late = True
             break
         snapshot = snapshot_of_file(root / target.path, root, settings, None, target.text)
-        findings += review_document(snapshot, engine, changed)
+        findings += [
+            finding
+            for finding in review_document(snapshot, engine, changed)
+            if args.hints or finding.source == "model" or finding.severity != "hint"
+        ]
         files += 1
     findings = [f for f in findings if f.fingerprint not in known]
-    seconds = round(time.monotonic() - began, 3)
-    stats: dict[str, Any] = {"files": files, "seconds": seconds, "complete": not late}
+    # No times: equal input gives equal output.
+    stats: dict[str, Any] = {"files": files, "complete": not late}
+    if late:
+        print(f"stopped after {args.max_seconds} s and {files} files", file=sys.stderr)
     output = FORMATS[args.format](findings, stats)
     if output:
         print(output)
@@ -84,14 +91,25 @@ def review_targets(
             for path, text in whole_files(root, args.paths, settings)
         ]
     files = staged(root) if args.staged else since(root, args.diff_base or "HEAD")
+    if args.staged and args.paths and not files:
+        # What `pre-commit run --all-files` means: nothing is staged, all of these are to be looked at.
+        return [
+            (ChangedFile(path, frozenset(), text), None)
+            for path, text in whole_files(root, args.paths, settings)
+        ]
     wanted = {p.resolve() for p in args.paths}
     return [
         (f, f.lines)
         for f in files
-        if f.path.endswith(REVIEWED_SUFFIXES)
+        if is_reviewed(f.path)
         and refused(f.path, None, exclude) is None
         and (not wanted or wanted & {(root / f.path).resolve(), *(root / f.path).parents})
     ]
+
+
+def is_reviewed(path: str) -> bool:
+    """Whether there are rules for a file's language."""
+    return bool(rules_for(language_of(path)))
 
 
 def whole_files(root: Path, paths: list[Path], settings: Settings) -> Iterator[tuple[str, str]]:
@@ -104,7 +122,7 @@ def whole_files(root: Path, paths: list[Path], settings: Settings) -> Iterator[t
         chosen |= {p for p in listed if not named or any(p.is_relative_to(n) for n in named)}
     for path in sorted(chosen):
         relative = path.relative_to(root).as_posix() if path.is_relative_to(root) else path.name
-        if path.suffix not in REVIEWED_SUFFIXES:
+        if not is_reviewed(relative):
             continue
         if refused(relative, None, exclude) is not None:
             continue

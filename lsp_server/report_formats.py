@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
+from urllib.parse import quote
 
 from qcoder import __version__
 from qcoder.lsp_server.review_rules import all_rules
@@ -14,6 +15,12 @@ SARIF_LEVEL = {"error": "error", "warning": "warning", "info": "note", "hint": "
 GITHUB_LEVEL = {"error": "error", "warning": "warning", "info": "notice", "hint": "notice"}
 RDJSON_LEVEL = {"error": "ERROR", "warning": "WARNING", "info": "INFO", "hint": "INFO"}
 SCHEMA = "https://json.schemastore.org/sarif-2.1.0.json"
+
+OTHER_RULES = {
+    "surprising": "the model expected something else",
+    "unused-ignore": "a comment silences a rule that finds nothing there",
+}
+"""What is reported without a rule of `rules/`."""
 
 Stats = Mapping[str, Any]
 Format = Callable[[Sequence[Finding], Stats], str]
@@ -49,6 +56,7 @@ def as_json(findings: Sequence[Finding], stats: Stats) -> str:
             "confidence": round(f.confidence, 4),
             "source": f.source,
             "fingerprint": f.fingerprint,
+            "fix": f.fix,
         }
         for f in findings
     ]
@@ -57,28 +65,7 @@ def as_json(findings: Sequence[Finding], stats: Stats) -> str:
 
 def as_sarif(findings: Sequence[Finding], stats: Stats) -> str:
     """SARIF 2.1.0 with our own fingerprint key."""
-    results = [
-        {
-            "ruleId": f.rule,
-            "level": SARIF_LEVEL[f.severity],
-            "message": {"text": f.message},
-            "locations": [
-                {
-                    "physicalLocation": {
-                        "artifactLocation": {"uri": f.path, "uriBaseId": "SRCROOT"},
-                        "region": {
-                            "startLine": f.line + 1,
-                            "startColumn": f.column + 1,
-                            "endLine": f.end_line + 1,
-                            "endColumn": f.end_column + 1,
-                        },
-                    }
-                }
-            ],
-            "partialFingerprints": {"qcoder/v1": f.fingerprint},
-        }
-        for f in findings
-    ]
+    results = [sarif_result(f) for f in findings]
     driver = {
         "name": "qcoder",
         "version": __version__,
@@ -88,11 +75,34 @@ def as_sarif(findings: Sequence[Finding], stats: Stats) -> str:
     return json.dumps({"$schema": SCHEMA, "version": "2.1.0", "runs": [run]})
 
 
+def sarif_result(f: Finding) -> dict[str, Any]:
+    """One finding, with its fix where there is one."""
+    artifact = {"uri": quote(f.path), "uriBaseId": "SRCROOT"}
+    region = {
+        "startLine": f.line + 1,
+        "startColumn": f.column + 1,
+        "endLine": f.end_line + 1,
+        "endColumn": f.end_column + 1,
+    }
+    result: dict[str, Any] = {
+        "ruleId": f.rule,
+        "level": SARIF_LEVEL[f.severity],
+        "message": {"text": f.message},
+        "locations": [{"physicalLocation": {"artifactLocation": artifact, "region": region}}],
+        "partialFingerprints": {"qcoder/v1": f.fingerprint},
+    }
+    if f.fix is not None:
+        replacement = {"deletedRegion": region, "insertedContent": {"text": f.fix}}
+        change = {"artifactLocation": artifact, "replacements": [replacement]}
+        result["fixes"] = [{"artifactChanges": [change]}]
+    return result
+
+
 def sarif_rule(name: str) -> dict[str, Any]:
     """What SARIF viewers show of a rule."""
     rule = all_rules().get(name)
     if rule is None:
-        return {"id": name, "shortDescription": {"text": "the model expected something else"}}
+        return {"id": name, "shortDescription": {"text": OTHER_RULES.get(name, name)}}
     return {
         "id": name,
         "shortDescription": {"text": rule.summary},

@@ -1,14 +1,12 @@
 """Review of one document: structural rules first, then hints where the model is surprised.
 
-Silence is the normal result. Rules decide exit codes; the model's hints never do. A comment
-`# qcoder: ignore[rule]` on the line, or alone on the line above, silences a finding, and
-`# qcoder: ignore-file` a file. Languages without rules get hints only.
+Silence is the normal result. Rules decide exit codes; the model's hints never do. What comments
+silence is in `review_ignores.py`. Languages without rules get the model's hints only.
 """
 
 from __future__ import annotations
 
 import hashlib
-import re
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -17,6 +15,14 @@ from functools import cached_property
 from qcoder.context.parse import Definition, outline
 from qcoder.context.privacy import exclude_spec, refused
 from qcoder.context.segments import Document
+from qcoder.lsp_server.review_ignores import (
+    IGNORE_FILE,
+    UNUSED_RULE,
+    Ignore,
+    ignores_in,
+    is_silenced,
+    unused,
+)
 from qcoder.lsp_server.review_matches import matches
 from qcoder.lsp_server.review_rule import Match, Rule
 from qcoder.lsp_server.review_rules import rules_for
@@ -25,8 +31,6 @@ from qcoder.lsp_server.surprisal import surprising_spans
 from qcoder.model.engine import Engine
 from qcoder.model.request import CancelToken
 
-IGNORE = re.compile(r"(?:#|//)\s*qcoder:\s*ignore(?!-)(?:\[([\w\-, ]*)\])?")
-IGNORE_FILE = re.compile(r"^\s*(?:#|//)\s*qcoder:\s*ignore-file\b", re.MULTILINE)
 HINT_RULE = "surprising"
 RULE_CONFIDENCE = 0.9
 
@@ -38,6 +42,7 @@ class _Place:
     path: str
     lines: Sequence[str]
     document: Document
+    ignores: Sequence[Ignore]
 
     @cached_property
     def definitions(self) -> Sequence[Definition]:
@@ -62,7 +67,7 @@ def review_document(
     document = snapshot.document
     if IGNORE_FILE.search(document.text):
         return []
-    place = _Place(snapshot.path, document.text.split("\n"), document)
+    place = _Place(snapshot.path, document.text.split("\n"), document, ignores_in(document.text))
     findings = structural_findings(snapshot, place, changed)
     settings = snapshot.settings.review
     local = engine is not None and not engine.info.is_remote  # hints need logits
@@ -80,33 +85,43 @@ def structural_findings(
     rules = [rule for rule in rules_for(document.language) if rule.name not in disabled]
     path = snapshot.root / snapshot.path if snapshot.root is not None else None
     seen: Counter[tuple[str, str, str]] = Counter()
-    findings = []
+    findings, places = [], []
     for rule, match in matches(rules, document.text, document.language, path, snapshot.root):
         # Counted before any filter, so that a fingerprint does not depend on the diff.
         finding = finding_of(place, rule, match, seen)
+        places.append((finding.line, rule.name))
         wanted = changed is None or not changed.isdisjoint(touched(match))
-        if wanted and not suppressed(place.lines, finding.line, rule.name):
+        if wanted and not is_silenced(place.ignores, finding.line, rule.name):
             findings.append(finding)
+    known = frozenset(rule.name for rule in rules)
+    for ignore, vain in unused(document, place.ignores, places, known):
+        if (changed is None or ignore.line in changed) and UNUSED_RULE not in disabled:
+            findings.append(unused_finding(place, ignore, vain))
     return findings
+
+
+def unused_finding(place: _Place, ignore: Ignore, vain: list[str]) -> Finding:
+    """The remark that a comment silences nothing."""
+    names = ", ".join(vain)
+    return Finding(
+        rule=UNUSED_RULE,
+        severity="info",
+        path=place.path,
+        line=ignore.line,
+        column=ignore.start,
+        end_line=ignore.line,
+        end_column=ignore.end,
+        message=f"{names} finds nothing here any more: remove it from the comment",
+        confidence=1.0,
+        source="rule",
+        fingerprint=fingerprint(UNUSED_RULE, place.path, place.symbol_at(ignore.line), names, 1),
+    )
 
 
 def touched(match: Match) -> range:
     """The 0-based lines of a match's first three lines: where a change makes it new."""
     first, last = match.start[0], match.end[0]
     return range(first, min(last, first + 2) + 1)
-
-
-def suppressed(lines: Sequence[str], line: int, rule: str) -> bool:
-    """True when a comment on the line, or alone on the one above, silences the rule."""
-    above = lines[line - 1] if line > 0 else ""
-    candidates = [lines[line], above if above.lstrip().startswith(("#", "//")) else ""]
-    for text in candidates:
-        found = IGNORE.search(text)
-        if found is not None:
-            names = found.group(1)
-            if names is None or rule in re.split(r"[,\s]+", names):
-                return True
-    return False
 
 
 def finding_of(
@@ -151,7 +166,7 @@ def model_hints(
     seen: Counter[tuple[str, str, str]] = Counter()
     hints = []
     for span in surprising_spans(snapshot.document.text, snapshot.path, engine, changed, cancel):
-        if suppressed(place.lines, span.line, HINT_RULE):
+        if is_silenced(place.ignores, span.line, HINT_RULE):
             continue
         symbol, flagged = place.symbol_at(span.line), place.lines[span.line].strip()
         seen[HINT_RULE, symbol, flagged] += 1

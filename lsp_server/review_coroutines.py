@@ -242,7 +242,8 @@ def misuse_of(node: Node, file: PythonFile) -> str:
     if kind == "argument_list" and parent.parent is not None:
         consumer = file.callee(parent.parent)
         head, dot, _ = consumer.partition(".")
-        plain = consumer in CONSUMERS or (dot and head in PLAIN_MODULES and head in file.imports)
+        module = bool(dot) and head in PLAIN_MODULES and head in file.imports
+        plain = consumer in CONSUMERS or module
         return f"`{consumer}` cannot use it; `await` it first" if plain else ""
     return "its text is of no use; `await` it first" if kind == "interpolation" else ""
 

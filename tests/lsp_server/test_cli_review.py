@@ -147,3 +147,55 @@ def test_excluded_files_are_not_reviewed(repository: Path) -> None:
     (repository / "b.py").write_text(LEAK)
     assert main(["review", "b.py"]) == 0
     assert main(["review", "--all"]) == 0
+
+
+def test_a_time_budget_ends_the_run_with_4(
+    repository: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (repository / "b.py").write_text(CLEAN)
+    assert main(["review", "--all", "--max-seconds", "1e-9", "--format", "json"]) == 4
+    captured = capsys.readouterr()
+    assert json.loads(captured.out)["stats"] == {"files": 0, "complete": False}
+    assert "stopped" in captured.err
+
+
+@pytest.mark.parametrize("form", ["text", "json", "sarif", "github", "rdjson"])
+def test_equal_input_gives_equal_output(
+    repository: Path, capsys: pytest.CaptureFixture[str], form: str
+) -> None:
+    (repository / "b.py").write_text(LEAK)
+    (repository / "c.go").write_text("package c\nfunc f(x []int) int { return x[len(x)] }\n")
+    outputs = []
+    for _ in range(2):
+        assert main(["review", "--all", "--format", form]) == 1
+        outputs.append(capsys.readouterr().out)
+    assert outputs[0] == outputs[1]
+    assert "go-past-the-end" in outputs[0]
+
+
+def test_rules_that_hint_are_silent_unless_asked(
+    repository: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (repository / "b.py").write_text("import os\nif not os.path.exists(p):\n    os.mkdir(p)\n")
+    assert main(["review", "b.py"]) == 0
+    assert "hint" not in capsys.readouterr().out
+    assert main(["review", "b.py", "--hints"]) == 0
+    assert "remove-before-check" in capsys.readouterr().out
+
+
+def test_an_ignore_that_silences_nothing_is_reported_and_fails_nothing(
+    repository: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (repository / "b.py").write_text("x = 1  # qcoder: ignore[resource-leak]\n")
+    assert main(["review", "b.py"]) == 0
+    assert "b.py:1:8: info: resource-leak finds nothing here" in capsys.readouterr().out
+
+
+def test_staged_with_paths_and_nothing_staged_reviews_whole_files(repository: Path) -> None:
+    (repository / "old.py").write_text(LEAK)
+    git("add", ".")
+    assert main(["review", "--staged", "a.py"]) == 0
+    git("-c", "user.name=t", "-c", "user.email=t@t", "commit", "-qm", "second")
+    assert main(["review", "--staged"]) == 0
+    assert main(["review", "--staged", "a.py"]) == 0
+    assert main(["review", "--staged", "a.py", "old.py"]) == 1

@@ -1,5 +1,7 @@
 import json
+from dataclasses import replace
 
+import jsonschema
 import pytest
 
 from qcoder.lsp_server.report_formats import FORMATS
@@ -31,7 +33,7 @@ def test_json_keys_are_the_documented_ones() -> None:
         {
             "rule": "resource-leak", "severity": "warning", "path": "a b,c:d.py", "line": 2,
             "column": 5, "end_line": 3, "message": "100 % sure:\nclose `x`", "confidence": 0.8765,
-            "source": "rule", "fingerprint": "f" * 32,
+            "source": "rule", "fingerprint": "f" * 32, "fix": None,
         }
     ]  # fmt: skip
 
@@ -58,3 +60,93 @@ def test_github_commands_are_one_escaped_line_each() -> None:
 def test_no_findings_are_fine_in_every_format(form: str) -> None:
     out = render(form)
     assert out == "" if form == "github" else out
+
+
+def closed(properties: dict[str, object], *required: str) -> dict[str, object]:
+    """A schema of an object with these properties and no others."""
+    return {
+        "type": "object",
+        "properties": properties,
+        "required": list(required),
+        "additionalProperties": False,
+    }
+
+
+TEXT = closed({"text": {"type": "string"}}, "text")
+NUMBER = {"type": "integer", "minimum": 1}
+REGION = closed(dict.fromkeys(("startLine", "startColumn", "endLine", "endColumn"), NUMBER))
+ARTIFACT = closed(
+    {"uri": {"type": "string", "pattern": r"^[^\s\\]+$"}, "uriBaseId": {"type": "string"}}
+)
+LEVEL = {"enum": ["none", "note", "warning", "error"]}
+PLACE = closed({"physicalLocation": closed({"artifactLocation": ARTIFACT, "region": REGION})})
+REPLACEMENT = closed({"deletedRegion": REGION, "insertedContent": TEXT}, "deletedRegion")
+CHANGE = closed(
+    {"artifactLocation": ARTIFACT, "replacements": {"type": "array", "items": REPLACEMENT}},
+    "artifactLocation",
+    "replacements",
+)
+FIX = closed({"artifactChanges": {"type": "array", "items": CHANGE}}, "artifactChanges")
+RESULT = closed(
+    {
+        "ruleId": {"type": "string"},
+        "level": LEVEL,
+        "message": TEXT,
+        "locations": {"type": "array", "items": PLACE},
+        "partialFingerprints": {"type": "object", "additionalProperties": {"type": "string"}},
+        "fixes": {"type": "array", "items": FIX, "uniqueItems": True},
+    },
+    "message",
+)
+RULE = closed(
+    {
+        "id": {"type": "string"},
+        "shortDescription": TEXT,
+        "fullDescription": TEXT,
+        "defaultConfiguration": closed({"level": LEVEL}),
+    },
+    "id",
+)
+DRIVER = closed(
+    {
+        "name": {"type": "string"},
+        "version": {"type": "string"},
+        "rules": {"type": "array", "items": RULE, "uniqueItems": True},
+    },
+    "name",
+)
+RUN = closed(
+    {
+        "tool": closed({"driver": DRIVER}, "driver"),
+        "columnKind": {"enum": ["utf16CodeUnits", "unicodeCodePoints"]},
+        "results": {"type": "array", "items": RESULT},
+    },
+    "tool",
+)
+SARIF = closed(
+    {
+        "$schema": {"type": "string", "format": "uri"},
+        "version": {"const": "2.1.0"},
+        "runs": {"type": "array", "items": RUN},
+    },
+    "version",
+    "runs",
+)
+"""The part of SARIF 2.1.0's schema that a report may use; anything else is refused."""
+
+
+def test_sarif_keeps_to_its_schema() -> None:
+    fixable = replace(FINDING, fix="with open(p) as f:")
+    for findings in ((), (FINDING,), (FINDING, fixable, HINT)):
+        jsonschema.validate(json.loads(render("sarif", *findings)), SARIF)
+
+
+def test_sarif_tells_how_to_mend() -> None:
+    (run,) = json.loads(render("sarif", replace(FINDING, fix="await f()")))["runs"]
+    (change,) = run["results"][0]["fixes"][0]["artifactChanges"]
+    (replacement,) = change["replacements"]
+    assert replacement["insertedContent"] == {"text": "await f()"}
+    assert (
+        replacement["deletedRegion"]
+        == run["results"][0]["locations"][0]["physicalLocation"]["region"]
+    )
