@@ -17,7 +17,7 @@ from qcoder.lsp_server.completion import Prepared, attempt, prefill, prepare
 from qcoder.lsp_server.completion_cache import Place
 from qcoder.lsp_server.completion_shape import next_line_indent
 from qcoder.lsp_server.jobs import EngineThread, post
-from qcoder.lsp_server.snapshot import Snapshot
+from qcoder.lsp_server.snapshot import Snapshot, Suggestion
 from qcoder.model.engine import Engine
 from qcoder.model.request import CancelToken, FinishReason, Priority
 
@@ -179,35 +179,29 @@ class Ahead:
         self._thread.submit(ahead_key(ask.uri), Priority.BACKGROUND, work, done)
 
 
-def following(ask: Ask, found: Attempt) -> Ask | None:
-    """The automatic request that comes next if the user takes what was found; None: nobody knows.
+def following(ask: Ask, suggestion: Suggestion | None, line_is_over: bool) -> Ask | None:
+    """The automatic request that comes next if the user takes the answer; None: nobody knows.
 
     Behind a suggestion that ends its line, and behind a line that is over, that is in a new line.
     """
     if ask.engine.info.is_remote:
         return None  # it would cost somebody else's machine
     head, tail = ask.place.head, ask.place.tail
-    suggestion = found.suggestion
     if suggestion is not None:
         edit = suggestion.edit
         head, tail = head + suggestion.text, tail[edit.end_column - edit.start_column :]
-    elif not found.line_is_over:
+        ended = suggestion.finish_reason == FinishReason.STOP
+        line_is_over = ended and "\n" not in suggestion.text
+    elif not line_is_over:
         return None
-    ends_line = not found.multiline and found.finish == FinishReason.STOP
-    if ends_line and not tail.partition("\n")[0].strip():
+    if line_is_over and not tail.partition("\n")[0].strip():
         row = head[head.rfind("\n") + 1 :]
         if not row.strip():
             return None
         head += "\n" + next_line_indent(row, head)
     place = Place(head, tail, head.count("\n"), len(head) - head.rfind("\n") - 1)
     document = replace(ask.snapshot.document, text=head + tail)
-    return replace(
-        ask,
-        snapshot=replace(ask.snapshot, document=document),
-        place=place,
-        invoked=False,
-        several=False,
-    )
+    return Ask(replace(ask.snapshot, document=document), ask.engine, place)
 
 
 def ahead_key(uri: str) -> Hashable:

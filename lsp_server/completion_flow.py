@@ -11,14 +11,14 @@ from __future__ import annotations
 import asyncio
 import time
 from collections.abc import Hashable
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from typing import Any, Literal
 
 from qcoder.lsp_server.acceptance import Acceptance
 from qcoder.lsp_server.attempt import Attempt, explained
 from qcoder.lsp_server.completion import alternatives, attempt, why_not
 from qcoder.lsp_server.completion_ahead import Ahead, Ask, following
-from qcoder.lsp_server.completion_cache import CompletionCache, Found, Place, place_at
+from qcoder.lsp_server.completion_cache import CompletionCache, Found, place_at
 from qcoder.lsp_server.jobs import EngineThread, post
 from qcoder.lsp_server.rhythm import Rhythm
 from qcoder.lsp_server.snapshot import Snapshot, Suggestion
@@ -46,7 +46,8 @@ class Result:
 class Told:
     """How a request was answered, for who asks why."""
 
-    place: Place
+    line: int
+    column: int
     origin: Literal["", "cache", "running generation", "new generation"] = ""
     shown: int = 0
     waited_ms: float = 0.0
@@ -119,8 +120,8 @@ class CompletionFlow:
             return {}
         return {
             "uri": uri,
-            "line": told.place.line,
-            "column": told.place.column,
+            "line": told.line,
+            "column": told.column,
             "origin": told.origin,
             "shown": told.shown,
             "waited_ms": round(told.waited_ms, 1),
@@ -144,9 +145,10 @@ class CompletionFlow:
         self._count("requests")
         if place is None:
             self._attempts[uri] = Attempt("outside")
+            self._told[uri] = Told(line, column)
             return Found(None)
         ask = Ask(snapshot, engine, place, invoked, several)
-        began, told = time.monotonic(), Told(place)
+        began, told = time.monotonic(), Told(line, column)
         self._told.pop(uri, None)  # so that it comes last
         self._told[uri] = told
         try:
@@ -161,7 +163,7 @@ class CompletionFlow:
         if found is not None and not superseded.done():
             told.shown = (found.suggestion is not None) + len(found.others)
             self._usage.add_time(told.total_ms)
-            self._look_beyond(ask, found)
+            self._look_beyond(ask, found, told.origin == "new generation")
         return found
 
     def expect(self, snapshot: Snapshot, line: int, column: int, engine: Engine) -> None:
@@ -223,12 +225,12 @@ class CompletionFlow:
     def _find(self, ask: Ask) -> Found | None:
         return self._cache.find(ask.uri, ask.place, ask.basis, ask.effort)
 
-    def _look_beyond(self, ask: Ask, found: Found) -> None:
+    def _look_beyond(self, ask: Ask, found: Found, is_new: bool) -> None:
         latest = self._attempts.get(ask.uri)
-        if latest is not None:
-            then = following(ask, replace(latest, suggestion=found.suggestion))
-            if then is not None and self._find(then) is None:
-                self._ahead.compute_answer(then)
+        over = is_new and latest is not None and latest.line_is_over
+        then = following(ask, found.suggestion, over)
+        if then is not None and self._find(then) is None:
+            self._ahead.compute_answer(then)
 
     def _found_ahead(self, ask: Ask, came: Attempt) -> None:
         self._cache.put(ask.uri, ask.place, ask.basis, ask.effort, came.suggestion)
@@ -278,9 +280,8 @@ class CompletionFlow:
         ask, began = running.ask, time.perf_counter()
         prepared = self._ahead.prepare(ask)
         if prepared is None:
-            return Result(
-                why_not(ask.snapshot, ask.place.line, ask.place.column, ask.invoked),
-            )
+            place = ask.place
+            return Result(why_not(ask.snapshot, place.line, place.column, ask.invoked))
         came = attempt(
             prepared,
             ask.snapshot,
