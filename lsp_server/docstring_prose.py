@@ -12,6 +12,9 @@ from qcoder.lsp_server.docstring_shape import NULLS, Parameter, Raised, Shape
 from qcoder.lsp_server.docstring_style import Prose
 from qcoder.lsp_server.docstring_words import (
     ADJECTIVES,
+    DANGLING,
+    PARTICLES,
+    PRODUCERS,
     QUESTIONS,
     article,
     asks,
@@ -225,10 +228,10 @@ def parameter_text(parameter: Parameter) -> str:
 
 def is_flag(parameter: Parameter) -> bool:
     """Whether a parameter is yes or no."""
-    kind = parameter.type.replace(" ", "")
-    return kind in ("bool", "boolean", "bool|None", "Optional[bool]") or parameter.default in (
-        "True", "False", "true", "false",
-    )  # fmt: skip
+    kind = parameter.type.replace(" ", "").removesuffix("|None")
+    if kind:
+        return kind in BOOLEANS | {"Optional[bool]", "t.Optional[bool]", "typing.Optional[bool]"}
+    return parameter.default in TRUTHS
 
 
 def flag_text(words: list[str]) -> str:
@@ -272,7 +275,7 @@ def attribute_text(attribute: Parameter) -> str:
 def returns_text(shape: Shape) -> str:
     """What is returned or yielded, as far as name, type and return statements say it."""
     words = words_of(shape.spoken or shape.name)
-    nouns = words[1:] if words and (is_verb(words[0]) or words[0] in LEADS) else words
+    nouns = given_nouns(words)
     if shape.as_context:
         return sentence(["the", *nouns]) if nouns else "What the block works with."
     if shape.yields:
@@ -297,8 +300,17 @@ def may_be_bool(kind: str) -> bool:
     return not kind or kind == "int" or "bool" in kind.lower()
 
 
+def given_nouns(words: list[str]) -> list[str]:
+    """The words of a name that say what comes back; none where the name does not say it."""
+    if words and is_verb(words[0]):
+        words = words[1:] if words[0] in PRODUCERS else []
+    elif words and words[0] in LEADS:
+        words = words[1:]
+    return [] if words[:1] and words[0] in DANGLING | PARTICLES else words
+
+
 def value_text(values: set[str], nouns: list[str]) -> str:
-    """The sentence of a result: what is made or named in every return, else the function's nouns."""
+    """The sentence of a result: what is made in every return, the name's nouns, what is named."""
     only = next(iter(values)) if len(values) == 1 else ""
     if only.endswith("()") and only not in ("cls()", "self()"):
         return sentence(["the", "new", *words_of(only[:-2].split(".")[-1])])

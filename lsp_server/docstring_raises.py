@@ -13,6 +13,7 @@ from collections.abc import Mapping
 
 from qcoder.lsp_server.docstring_shape import Raised, flat, one_each
 from qcoder.lsp_server.python_tree import (
+    SCOPES,
     Node,
     dotted,
     enclosing,
@@ -20,6 +21,7 @@ from qcoder.lsp_server.python_tree import (
     own_nodes,
     parents,
     text_of,
+    walk,
 )
 
 MAX_CONDITION = 60
@@ -41,6 +43,7 @@ IMPLICIT = frozenset(
 )  # fmt: skip
 """Nodes that may raise an exception of the language itself."""
 
+LEAVING = frozenset({"return_statement", "break_statement", "continue_statement"})
 ANYTHING = frozenset({"Exception", "BaseException"})
 HARMLESS = frozenset(
     {"isinstance", "len", "super", "id", "type", "callable", "repr", "str", "bool"}
@@ -176,6 +179,9 @@ def condition_of(node: Node) -> str:
     for parent in parents(node):
         if parent.type == "function_definition":
             break
+        if parent.type == "block" and conditions == [] and leaves_before(parent, child):
+            # Something else decides in between whether the raise is reached.
+            return ""
         if parent.type in ("if_statement", "elif_clause"):
             if parent.child_by_field_name("consequence") == child:
                 conditions.append(flat(text_of(parent.child_by_field_name("condition"))))
@@ -191,6 +197,16 @@ def condition_of(node: Node) -> str:
     if len(joined) > MAX_CONDITION and texts:
         joined = texts[-1]
     return joined if len(joined) <= MAX_CONDITION and plain else ""
+
+
+def leaves_before(block: Node, statement: Node) -> bool:
+    """Whether a block may be left before one of its statements, other than by an exception."""
+    for earlier in block.named_children:
+        if earlier == statement:
+            return False
+        if any(n.type in LEAVING for n in walk(earlier, lambda n: n.type not in SCOPES)):
+            return True
+    return False
 
 
 def message_of(value: Node) -> str:

@@ -15,6 +15,10 @@ from qcoder.lsp_server.python_tree import Node, parents, text_of, walk
 MAX_CONDITION = 60
 MAX_MESSAGE = 70
 INNER = ("function", "arrow", "method", "class", "lambda", "closure", "local_function", "func_lit")
+LEAVING = frozenset(
+    {"return_statement", "break_statement", "continue_statement", "return_expression"}
+    | {"break_expression", "continue_expression", "try_expression"}
+)
 CATCHES_ALL = frozenset({"Exception", "Throwable", "RuntimeException", "Error"})
 
 
@@ -100,7 +104,7 @@ def condition_of(node: Node) -> str:
     """Condition of the `if` whose branch a statement is the way out of; "" when it has none."""
     child = node
     for parent in parents(node):
-        if parent.type == "if_statement" or parent.type == "if_expression":
+        if parent.type in ("if_statement", "if_expression"):
             if parent.child_by_field_name("consequence") != child:
                 return ""
             text = flat(text_of(parent.child_by_field_name("condition")))
@@ -108,17 +112,21 @@ def condition_of(node: Node) -> str:
                 text = text[1:-1].strip()
             fits = len(text) <= MAX_CONDITION and "`" not in text and "*/" not in text
             return text if fits else ""
-        last = parent.named_children[-1:] == [child]
-        if not (last or parent.type in ("expression_statement", "return_expression")):
-            return ""
-        if (
-            "block" not in parent.type
-            and "statement" not in parent.type
-            and "expr" not in parent.type
-        ):
+        plain = "block" in parent.type or "statement" in parent.type or "expr" in parent.type
+        if not plain or leaves_before(parent, child):
             return ""
         child = parent
     return ""
+
+
+def leaves_before(block: Node, statement: Node) -> bool:
+    """Whether a block may be left before one of its statements, other than by an exception."""
+    for earlier in block.named_children:
+        if earlier == statement:
+            return False
+        if any(n.type in LEAVING for n in walk(earlier, lambda n: not n.type.startswith(INNER))):
+            return True
+    return False
 
 
 def balanced(text: str) -> bool:

@@ -49,6 +49,19 @@ unset unsubscribe untar unwrap unzip update upgrade upload upsert use validate v
 wait wake walk warn watch weigh widen wipe wrap write yield zip zoom
 """
 VERBS = frozenset(re.findall(r"\w+", _VERB_LIST))
+_PRODUCER_LIST = """
+build calculate choose clean clone collect combine compile compose compute concatenate construct convert
+copy count create decode decrypt derive detect determine draw encode encrypt enumerate escape estimate
+evaluate extract fetch filter find flatten format gather generate get guess infer interpolate
+intersect invert join list load locate lookup make map merge mock negate normalize obtain open parse
+pick plan pop prepare produce query quote read receive reconstruct render representation request resolve
+reverse sample sanitize scan search select serialize simplify slice sort split stringify strip subtract
+sum summarize take tokenize transform translate transpose truncate unescape unpack unquote unwrap wrap
+zip
+"""
+PRODUCERS = frozenset(re.findall(r"\w+", _PRODUCER_LIST))
+"""Verbs whose result is what they are said of: `load_users` gives users, `save_users` may not."""
+
 QUESTIONS = frozenset({"is", "has", "can", "should", "was", "are", "does", "needs", "will", "did"})
 PARTICLES = frozenset(
     {"all", "if", "up", "down", "out", "from", "until", "at", "into", "as", "only"}
@@ -79,7 +92,10 @@ def is_verb(word: str) -> bool:
 
 def asks(word: str) -> bool:
     """Whether a name that begins with this word is a question: `is_open`, `contains`, `exists`."""
-    return word in QUESTIONS or (word.endswith("s") and word not in VERBS and word[:-1] in VERBS)
+    if word in QUESTIONS:
+        return True
+    bare = (word[:-1], word[:-2]) if word.endswith("es") else (word[:-1],)
+    return word.endswith("s") and word not in VERBS and any(verb in VERBS for verb in bare)
 
 
 def is_plural(word: str) -> bool:
