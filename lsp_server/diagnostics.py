@@ -1,7 +1,7 @@
 """Findings in the editor: when a review is due, and how it gets there.
 
-A review is due when a document is opened or saved, when somebody asks, and when the settings of
-reviews change; never while somebody types. Clients that pull, and can be told to pull again, get
+A review is due when a document is opened or saved, when somebody asks, when the settings of
+reviews change, and, of the rules alone, when typing pauses: half a statement is no fault yet. Clients that pull, and can be told to pull again, get
 the rules' findings when they ask, the same ones until the next review is due; others are sent them.
 The model's hints take longer and are always sent; a client that pulls is sent them alone, because
 it shows what it pulled and what it was sent side by side.
@@ -18,6 +18,9 @@ from qcoder.lsp_server.server import QcoderServer
 from qcoder.lsp_server.snapshot import Finding, Snapshot
 from qcoder.model.engine import Engine
 from qcoder.model.request import CancelToken, Priority
+
+TYPING_PAUSE_S = 0.6
+"""After so long without a key the rules look again."""
 
 Full = types.RelatedFullDocumentDiagnosticReport
 Unchanged = types.RelatedUnchangedDocumentDiagnosticReport
@@ -59,6 +62,21 @@ def review_opened(ls: QcoderServer, uri: str) -> None:
         publish(ls, snapshot, [])
     elif not pulls(ls):
         push_rules(ls, snapshot)
+
+
+def review_typed(ls: QcoderServer, uri: str) -> None:
+    """The rules' findings of a document are due when typing pauses; a later edit puts it off."""
+    document = open_document(ls.workspace, uri)
+    if document is not None and ls.loop is not None and uri in ls.reviewed:
+        ls.loop.call_later(TYPING_PAUSE_S, review_paused, ls, uri, document.version)
+
+
+def review_paused(ls: QcoderServer, uri: str, version: int | None) -> None:
+    """Typing has paused, if the document still has the version that it had then."""
+    document = open_document(ls.workspace, uri)
+    if document is not None and document.version == version and uri in ls.reviewed:
+        review_opened(ls, uri)
+        refresh(ls)
 
 
 def review_again(ls: QcoderServer, uri: str) -> None:

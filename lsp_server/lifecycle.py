@@ -94,6 +94,7 @@ def register_documents(server: QcoderServer) -> None:
     @server.feature(types.TEXT_DOCUMENT_DID_CHANGE)
     def changed(ls: QcoderServer, params: types.DidChangeTextDocumentParams) -> None:
         edited(ls, params.text_document.uri, params.content_changes)
+        diagnostics.review_typed(ls, params.text_document.uri)
 
     @server.feature(types.TEXT_DOCUMENT_DID_SAVE)
     def saved(ls: QcoderServer, params: types.DidSaveTextDocumentParams) -> None:

@@ -24,6 +24,7 @@ COMMAND_DOCSTRING = "qcoder.generateDocstring"
 COMMAND_REVIEW = "qcoder.reviewFile"
 COMMAND_REINDEX = "qcoder.reindex"
 COMMAND_RESTART = "qcoder.restartEngine"
+COMMAND_EXPLAIN_RULE = "qcoder.explainRule"
 
 StatusKind = Literal["Normal", "Busy", "Warning", "Error", "Inactive"]
 

@@ -14,7 +14,7 @@ from typing import Any
 
 from lsprotocol import types
 
-from qcoder.lsp_server import convert, diagnostics, jobs, protocol
+from qcoder.lsp_server import convert, diagnostics, jobs, protocol, review_actions
 from qcoder.lsp_server.completion_cache import place_at
 from qcoder.lsp_server.diagnostics import register_diagnostics
 from qcoder.lsp_server.docstring_actions import (
@@ -86,22 +86,27 @@ def register_completion(server: QcoderServer) -> None:
 
 
 def register_actions(server: QcoderServer) -> None:
-    """The docstring code actions."""
+    """Code actions: about documentation, and about the findings of the review."""
 
     @server.feature(
         types.TEXT_DOCUMENT_CODE_ACTION,
-        types.CodeActionOptions(code_action_kinds=list(KINDS), resolve_provider=True),
+        types.CodeActionOptions(
+            code_action_kinds=[*KINDS, review_actions.KIND], resolve_provider=True
+        ),
     )
     async def code_action(
         ls: QcoderServer, params: types.CodeActionParams
     ) -> list[types.CodeAction] | None:
-        snapshot = ls.snapshot(params.text_document.uri)
-        if snapshot is None:
+        uri = params.text_document.uri
+        snapshot, rows = ls.snapshot(uri), ls.rows(uri)
+        if snapshot is None or rows is None:
             return None
         line, only = params.range.start.line, params.context.only
+        lines, codec = (line, params.range.end.line), ls.workspace.position_codec
 
         def work(_: CancelToken) -> list[types.CodeAction]:
-            return docstring_actions(snapshot, line, only)
+            found = review_actions.review_actions(snapshot, codec, rows, lines, only)
+            return found + docstring_actions(snapshot, line, only)
 
         key = ("actions", snapshot.document.uri)
         return await jobs.attempt(ls.session.rules_thread, key, Priority.EDIT, work) or None
@@ -132,6 +137,13 @@ def register_commands(server: QcoderServer) -> None:
     @server.command(protocol.COMMAND_REVIEW)
     def review_file(ls: QcoderServer, uri: str) -> None:
         diagnostics.review_again(ls, uri)
+
+    @server.command(protocol.COMMAND_EXPLAIN_RULE)
+    def explain_rule(ls: QcoderServer, rule: str) -> None:
+        text = review_actions.explanation(rule)
+        if text is not None:
+            message = types.ShowMessageParams(types.MessageType.Info, text)
+            ls.window_show_message(message)
 
     @server.command(protocol.COMMAND_REINDEX)
     def reindex(ls: QcoderServer) -> None:

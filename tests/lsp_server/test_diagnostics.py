@@ -3,7 +3,7 @@ from typing import Any
 
 import pytest
 
-from qcoder.lsp_server import session
+from qcoder.lsp_server import diagnostics, session
 from qcoder.lsp_server.snapshot import Finding
 
 pytestmark = pytest.mark.asyncio(loop_scope="function")
@@ -113,3 +113,33 @@ async def test_the_status_comes_back_to_idle_after_a_model_that_does_not_load(
     monkeypatch.setattr(session, "load_engine", good)
     await editor.ask("workspace/executeCommand", {"command": "qcoder.restartEngine"})
     await editor.status("Normal")
+
+
+async def test_the_rules_look_again_when_typing_pauses(
+    editor: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(diagnostics, "TYPING_PAUSE_S", 0)
+    await editor.start(tmp_path)
+    uri = editor.open(tmp_path / "a.py", "x = 1\n")
+    await editor.until(lambda: pushed(editor, uri) == [[]])
+    editor.change(uri, LEAK)
+    await editor.until(lambda: pushed(editor, uri)[-1] == ["resource-leak"])
+
+
+async def test_only_the_last_of_several_edits_is_reviewed(
+    editor: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    later: list[tuple[Any, ...]] = []
+    await editor.start(tmp_path)
+    uri = editor.open(tmp_path / "a.py", "x = 1\n")
+    await editor.until(lambda: pushed(editor, uri) == [[]])
+    monkeypatch.setattr(editor.server.loop, "call_later", lambda _, *call: later.append(call))
+    editor.change(uri, "y = 1\n")
+    editor.change(uri, LEAK)
+    due = [call for call in later if call[0] is diagnostics.review_paused]
+    reviewed: list[str] = []
+    monkeypatch.setattr(diagnostics, "review_opened", lambda _, uri: reviewed.append(uri))
+    for call, *arguments in due:
+        call(*arguments)
+    assert len(due) == 2
+    assert reviewed == [uri]

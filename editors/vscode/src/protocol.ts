@@ -35,3 +35,4 @@ export const COMMAND_DOCSTRING = 'qcoder.generateDocstring';
 export const COMMAND_REVIEW = 'qcoder.reviewFile';
 export const COMMAND_REINDEX = 'qcoder.reindex';
 export const COMMAND_RESTART = 'qcoder.restartEngine';
+export const COMMAND_EXPLAIN_RULE = 'qcoder.explainRule';

@@ -1,0 +1,92 @@
+"""What can be done about a finding in the editor: mend it, excuse it, have it explained."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from lsprotocol import types
+from pygls.workspace import PositionCodec
+
+from qcoder.context.languages import LANGUAGES
+from qcoder.lsp_server import convert, protocol
+from qcoder.lsp_server.docstring_actions import wants
+from qcoder.lsp_server.review import review_document
+from qcoder.lsp_server.review_ignores import ignores_in
+from qcoder.lsp_server.review_rules import all_rules
+from qcoder.lsp_server.snapshot import Finding, Snapshot, TextEdit
+
+KIND = types.CodeActionKind.QuickFix
+OTHERS = {
+    "surprising": "The model finds something else much more likely here. That is no fault by "
+    "itself: it is worth a second look.",
+    "unused-ignore": "The comment excuses a rule that finds nothing there. Once it is gone, the "
+    "rule can speak up again.",
+}
+"""Why, for what is reported without a rule of `rules/`."""
+
+
+def review_actions(
+    snapshot: Snapshot,
+    codec: PositionCodec,
+    rows: Sequence[str],
+    lines: tuple[int, int],
+    only: Sequence[str] | None,
+) -> list[types.CodeAction]:
+    """Actions for the rules' findings on the 0-based lines from the first to the last, included."""
+    if not wants(only, KIND) or not snapshot.settings.review.enabled:
+        return []
+    first, last = lines
+    found = []
+    for finding in review_document(snapshot, None):
+        if finding.line <= last and finding.end_line >= first:
+            found += actions_of(finding, snapshot, codec, rows)
+    return found
+
+
+def actions_of(
+    finding: Finding, snapshot: Snapshot, codec: PositionCodec, rows: Sequence[str]
+) -> list[types.CodeAction]:
+    """The actions of one finding, the most useful first."""
+    uri = snapshot.document.uri
+    diagnostics = [convert.to_diagnostic(codec, rows, finding)]
+
+    def edited(title: str, edit: TextEdit, preferred: bool) -> types.CodeAction:
+        change = types.WorkspaceEdit(changes={uri: [convert.to_edit(codec, rows, edit)]})
+        return types.CodeAction(title, KIND, diagnostics, is_preferred=preferred, edit=change)
+
+    actions = []
+    if finding.fix is not None:
+        place = (finding.line, finding.column, finding.end_line, finding.end_column)
+        title = f"Fix: {' '.join(finding.fix.split())[:60]}"
+        actions.append(edited(title, TextEdit(*place, finding.fix), True))
+    if finding.rule in all_rules():
+        edit = excuse(finding, snapshot)
+        actions.append(edited(f"Ignore {finding.rule} on this line", edit, False))
+    title = f"Explain {finding.rule}"
+    command = types.Command(title, protocol.COMMAND_EXPLAIN_RULE, arguments=[finding.rule])
+    actions.append(types.CodeAction(title, KIND, diagnostics, command=command))
+    return actions
+
+
+def excuse(finding: Finding, snapshot: Snapshot) -> TextEdit:
+    """The comment that silences a finding, at the end of its line or added to the one there."""
+    text = snapshot.document.text.split("\n")[finding.line]
+    for ignore in ignores_in(text):
+        if ignore.rules is not None:
+            names = ", ".join(sorted({*ignore.rules, finding.rule} - {""}))
+            new = f"{text[ignore.start : ignore.end].partition('[')[0]}[{names}]"
+            return TextEdit(finding.line, ignore.start, finding.line, ignore.end, new)
+    spec = LANGUAGES.get(snapshot.document.language)
+    mark = spec.line_comment if spec is not None else "#"
+    end = len(text.rstrip())
+    return TextEdit(
+        finding.line, end, finding.line, len(text), f"  {mark} qcoder: ignore[{finding.rule}]"
+    )
+
+
+def explanation(rule: str) -> str | None:
+    """What a rule looks for and why; None for a name that is no rule's."""
+    known = all_rules().get(rule)
+    if known is not None:
+        return f"{rule}: {known.summary}. {known.why}"
+    return f"{rule}: {OTHERS[rule]}" if rule in OTHERS else None
