@@ -39,6 +39,9 @@ LEADS = {
 }
 """First words of names that are no verbs, and how their sentence begins."""
 
+GIVING_LEADS = frozenset({"to", "as", "into", "get", "iter"})
+"""Those of them whose rest says what comes back."""
+
 WHOLE_NAMES = {
     "main": "Run the program.",
     "__call__": "Call the object.",
@@ -172,6 +175,8 @@ def function_summary(shape: Shape, first: str, rest: list[str]) -> str:
     words = [first, *rest]
     if asks(first) and (rest or shape.returns in BOOLEANS):
         return f"Tell whether it {' '.join(question(words))}."
+    if first == "get" and rest and shape.yields:
+        return sentence(["yield", *article(rest)])
     if first in LEADS and rest:
         noun = article(rest) if first in ("get", "iter") else rest
         return sentence([*LEADS[first].split(), *noun])
@@ -287,7 +292,9 @@ def returns_text(shape: Shape) -> str:
         return f"True if {'it ' + ' '.join(question(words)) if asked else 'so'}, false otherwise."
     if values in ITSELF:
         return "The object itself."
-    text = value_text(values - NULLS, nouns)
+    owner = shape.symbol.split(".")[-2] if "." in shape.symbol else ""
+    makes = values == {"cls()"} or (words[:1] in (["from"], ["new"]) and shape.returns == "Self")
+    text = value_text({f"{owner}()"} if makes and owner else values - NULLS, nouns)
     missing = sorted(values & NULLS)
     or_none = missing[:1] or (
         ["None"] if re.search(r"\| None\b|^Optional\[", shape.returns) else []
@@ -305,7 +312,7 @@ def given_nouns(words: list[str]) -> list[str]:
     if words and is_verb(words[0]):
         words = words[1:] if words[0] in PRODUCERS else []
     elif words and words[0] in LEADS:
-        words = words[1:]
+        words = words[1:] if words[0] in GIVING_LEADS else []
     return [] if words[:1] and words[0] in DANGLING | PARTICLES else words
 
 

@@ -150,6 +150,7 @@ def test_a_file_that_documents_constructors_goes_on_doing_so() -> None:
         ("def load_all(a):\n    return a", "The result."),
         ("def load_users(a):\n    return a", "The users."),
         ("def save_users(a):\n    return a", "The result."),
+        ("def from_path(a):\n    return a.b(a)", "The result."),
         ("def save_users(a):\n    return count", "The count."),
         ("def process(self):\n    return self", "The object itself."),
         ("def find(a) -> int | None:\n    return a.b", "The result, or None."),
@@ -165,6 +166,13 @@ def test_what_is_returned_is_said_as_far_as_it_shows(source: str, returns: str) 
     assert f"    Returns:\n        {returns}" in new.replace("int | None: ", "").replace(
         "bool: ", ""
     )
+
+
+def test_what_makes_its_own_class_says_so() -> None:
+    source = (
+        "class Store:\n    @classmethod\n    def from_path(cls, path):\n        return cls(path)\n"
+    )
+    assert "        Returns:\n            The new store.\n" in written(source, symbol="from_path")
 
 
 @pytest.mark.parametrize(
