@@ -1,0 +1,68 @@
+"""The documentation page of the rules, written from the rules themselves.
+
+    python -m qcoder.lsp_server.review_pages > docs/rules.md
+
+A test fails until the page in the repository is what this writes.
+"""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Iterable
+
+from qcoder.lsp_server.review_rule import Rule
+from qcoder.lsp_server.review_rules import all_rules
+
+FENCES = {"javascriptreact": "jsx", "typescriptreact": "tsx"}
+HEADINGS = {
+    "python": "Python",
+    "javascript": "JavaScript and TypeScript",
+    "go": "Go",
+    "java": "Java",
+    "c": "C and C++",
+    "cpp": "C and C++",
+    "rust": "Rust",
+}
+INTRODUCTION = """# The rules of the review
+
+This page is written from the rules (`python -m qcoder.lsp_server.review_pages > docs/rules.md`). Every
+rule prefers silence to doubt. `error` and `warning` fail `qcoder review`; `hint` is shown in the editor,
+and on the command line with `--hints`.
+
+A line is excused by a comment on it, or alone on the line above: `# qcoder: ignore[rule]` (`//` in other
+languages); without a name all rules, `# qcoder: ignore-file` the whole file. An excuse for a rule that
+finds nothing there any more is reported as `unused-ignore` (info). `review.disabled_rules` switches rules
+off. Findings of `unused-ignore` and the model's `surprising` never fail a run.
+"""
+
+
+def rules_page() -> str:
+    """The page in Markdown: a table of all rules, then a section for each."""
+    rules = list(all_rules().values())
+    headings = dict.fromkeys(HEADINGS[rule.languages[0]] for rule in rules)
+    parts = [INTRODUCTION]
+    for heading in headings:
+        chosen = [rule for rule in rules if HEADINGS[rule.languages[0]] == heading]
+        parts += [f"## {heading}\n", table(chosen), *(section(rule) for rule in chosen)]
+    return "\n".join(parts)
+
+
+def table(rules: Iterable[Rule]) -> str:
+    """Name, severity, fix and summary of some rules."""
+    rows = ["| rule | severity | finds |", "|---|---|---|"]
+    for rule in rules:
+        summary = rule.summary.replace("|", "\\|")
+        rows.append(f"| [`{rule.name}`](#{rule.name}) | {rule.severity} | {summary} |")
+    return "\n".join(rows) + "\n"
+
+
+def section(rule: Rule) -> str:
+    """One rule: why, and an example of what is and what is not found."""
+    fence = FENCES.get(rule.languages[0], rule.languages[0])
+    found = f"```{fence}\n{rule.invalid[0].rstrip()}\n```"
+    clean = f"```{fence}\n{rule.valid[0].rstrip()}\n```"
+    return f"### {rule.name}\n\n{rule.why}\n\nFound:\n\n{found}\n\nNot found:\n\n{clean}\n"
+
+
+if __name__ == "__main__":
+    sys.stdout.write(rules_page())
