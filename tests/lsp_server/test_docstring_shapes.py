@@ -1,14 +1,21 @@
 """What is read from syntax trees, and how it is said, in every language."""
 
 import textwrap
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
+from language_samples import CASES
 
 from qcoder.context.languages import language_of
 from qcoder.context.segments import Document
-from qcoder.lsp_server.docstring import applied, docstring_edits, shapes_of
-from qcoder.lsp_server.docstring_convention import Convention, convention_for, project_convention
+from qcoder.lsp_server.docstring import applied, docstring_edits, drifts_in, shapes_of
+from qcoder.lsp_server.docstring_convention import (
+    COMMENT_STYLES,
+    Convention,
+    convention_for,
+    project_convention,
+)
 from qcoder.lsp_server.docstring_python import MODULE, python_shapes
 from qcoder.lsp_server.docstring_raises import covers
 from qcoder.lsp_server.docstring_shape import Shape
@@ -292,6 +299,17 @@ def test_any_comment_that_says_something_keeps_a_second_one_away(
     source = f"{head}{comment}\n{function}\n"
     (shape,) = shapes_of(Document("", 0, language_of(path), source), path)
     assert (shape.documented, shape.existing is not None) == (documented, mendable)
+
+
+@pytest.mark.parametrize("language", sorted(COMMENT_STYLES))
+def test_what_was_written_needs_no_second_time(language: str) -> None:
+    source = CASES[language][0]
+    document = Document("", 0, language, source)
+    snapshot = Snapshot(document, "a", None, None, Settings())
+    new = applied(source, [e.edit for e in docstring_edits(snapshot, None)])
+    again = replace(snapshot, document=replace(document, text=new))
+    assert docstring_edits(again, None, update=True) == []
+    assert drifts_in(again) == []
 
 
 def test_a_comment_goes_above_attributes() -> None:
