@@ -44,7 +44,8 @@ logger = logging.getLogger(__name__)
 IDLE_S = 1800.0
 CHECK_S = 5.0
 Load = Callable[[ModelSpec], Engine]
-Work = Callable[[Engine, CancelToken], None]
+Work = Callable[[Engine, CancelToken], bool]
+"""Whether it is done; what was preempted before that is done again."""
 
 
 @dataclass(slots=True, eq=False)
@@ -168,9 +169,10 @@ class Daemon:
             return
         peer.spec = ModelSpec(**frame["model"])
 
-        def opened(engine: Engine, _: CancelToken) -> None:
+        def opened(engine: Engine, _: CancelToken) -> bool:
             info = dataclasses.asdict(engine.info)
             peer.send({"op": "opened", "info": info, "stats": dataclasses.asdict(engine.stats())})
+            return True
 
         self._submit(peer, 0, Priority.COMPLETION, opened)
 
@@ -182,17 +184,22 @@ class Daemon:
 
     def _submit(self, peer: Peer, number: int, priority: Priority, work: Work) -> None:
         """Queue work with the client's model; what it raises is the answer."""
+        is_done = False
 
         def run(token: CancelToken) -> None:
+            nonlocal is_done
+            if is_done:  # a preemption that came too late for it
+                return
             with self._lock:
                 self._used_at = time.monotonic()
             try:
-                work(self._engine(peer.spec), token)
+                is_done = work(self._engine(peer.spec), token)
             except (
                 Exception
             ) as error:  # the client's boundary: it gets the error, the daemon goes on
                 logger.warning("a request failed: %s: %s", type(error).__name__, error)
                 peer.send(failure(error, number))
+                is_done = True
 
         def done(result: Any, error: BaseException | None) -> None:
             peer.running.pop(number, None)
@@ -244,22 +251,19 @@ class Generation:
         self._peer, self._number, self._wanted = peer, number, wanted
         self._request = request_of(frame, tables, CancelToken())
         self._sent = 0
-        self._over = False
 
-    def run(self, engine: Engine, token: CancelToken) -> None:
-        """Send the tokens that were not sent yet, then the accounting."""
-        if self._over:
-            return
+    def run(self, engine: Engine, token: CancelToken) -> bool:
+        """Send the tokens that were not sent yet, then the accounting; False when preempted."""
         request = dataclasses.replace(self._request, cancel=_Either(self._wanted, token))
         for count, out in enumerate(engine.generate(request), 1):
             if out.finish == FinishReason.CANCELLED and not self._wanted.cancelled:
-                return  # preempted: it comes again
+                return False
             if count > self._sent:
                 self._sent = count
                 self._peer.send(token_frame(out, self._number))
-        self._over = True
         stats = dataclasses.asdict(engine.stats())
         self._peer.send({"op": "ended", "number": self._number, "stats": stats})
+        return True
 
 
 class _Either(CancelToken):
@@ -277,7 +281,8 @@ class _Either(CancelToken):
         return self._first.cancelled or self._second.cancelled
 
 
-def send_logits(peer: Peer, number: int, ids: list[int], engine: Engine, _: CancelToken) -> None:
+def send_logits(peer: Peer, number: int, ids: list[int], engine: Engine, _: CancelToken) -> bool:
     """Answer with the logits of a text as raw float32."""
     values = engine.logits(ids).float().contiguous().numpy().tobytes()
     peer.send({"op": "logits", "number": number, "values": values})
+    return True

@@ -193,6 +193,35 @@ def test_a_completion_goes_before_a_review_which_then_goes_on(tmp_path: Path) ->
         fast.close()
 
 
+def test_logits_are_computed_once_also_beside_completions(tmp_path: Path) -> None:
+    begun, go_on, computed = threading.Event(), threading.Event(), []
+
+    class Slow(SteppedEngine):
+        def logits(self, ids: list[int]) -> Any:
+            computed.append(ids)
+            begun.set()
+            go_on.wait(PATIENCE_S)
+            return super().logits(ids)
+
+    with daemon(tmp_path, Slow()) as running:
+        slow, fast = client(tmp_path), client(tmp_path)
+        scores = threading.Thread(target=lambda: slow.logits([1, 2]))
+        scores.start()
+        begun.wait(PATIENCE_S)
+        answers: list[str] = []
+        asks = threading.Thread(target=lambda: answers.append(text_of(fast.generate(request()))))
+        asks.start()
+        until(lambda: any(job.preempted for job in running._thread._latest.values()))
+        go_on.set()
+        asks.join(PATIENCE_S)
+        scores.join(PATIENCE_S)
+        assert answers == [WORDS]
+        assert text_of(slow.generate(request())) == WORDS
+        assert len(computed) == 1
+        slow.close()
+        fast.close()
+
+
 def test_errors_of_the_model_reach_the_client_that_caused_them(tmp_path: Path) -> None:
     def load(spec: ModelSpec) -> Engine:
         if spec.path == "/models/none":
