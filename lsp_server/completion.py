@@ -331,6 +331,8 @@ def prefill(prepared: Prepared, engine: Engine, cancel: CancelToken) -> None:
     )
     for _ in engine.generate(request):
         pass
+    if not cancel.cancelled:
+        engine.maintain()
 
 
 def why_not(snapshot: Snapshot, line: int, column: int, invoked: bool) -> Attempt:

@@ -59,10 +59,21 @@ def load_here(spec: ModelSpec) -> Engine:
         threads=spec.threads,
         reuse=spec.reuse,
     )
+    keep_pages(engine)
     # The first generation pays for lazy set-up inside torch: better now than at a keystroke.
     ids = tuple(engine.tokenizer.encode("def warm_up():\n    return"))
     list(engine.generate(GenerationRequest(Prompt(ids), max_tokens=4)))
     return engine
+
+
+def keep_pages(engine: Engine) -> None:
+    """Let an engine of this process find what it computed before a restart."""
+    import platformdirs
+
+    from qcoder.model.local import LocalEngine  # imports torch: only when a model is wanted
+
+    if isinstance(engine, LocalEngine):
+        engine.keep_on_disk(platformdirs.user_cache_path("qcoder", appauthor=False) / "pages")
 
 
 def shared_engine(spec: ModelSpec, socket: Path | None = None) -> Engine:

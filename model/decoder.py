@@ -13,9 +13,10 @@ throughout, so that a cached token equals a recomputed one.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from collections.abc import Sequence as IdSequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any, Protocol
 
 import torch
@@ -137,6 +138,14 @@ class Network(Protocol):
         """
         ...
 
+    def exact_pages(self, ids: IdSequence[int], sequences: Iterable[Any]) -> list[Any]:
+        """The full pages of the first ids in one of `sequences`, as computed from these ids alone."""
+        ...
+
+    def archive(self, folder: Path, manifest: Mapping[str, Any]) -> Any | None:
+        """A `PageArchive` for what sequences hold; None for sequences without pages."""
+        ...
+
     def forward(self, ids: list[int], sequence: Any, all_logits: bool = False) -> Tensor:
         """See `Decoder.forward`."""
         ...
@@ -181,6 +190,15 @@ class Decoder:
         """Nothing: keys are held rotated to their positions."""
         del ids, start, sequences
         return []
+
+    def exact_pages(self, ids: IdSequence[int], sequences: Iterable[Any]) -> list[Any]:
+        """None: there are no pages."""
+        del ids, sequences
+        return []
+
+    def archive(self, folder: Path, manifest: Mapping[str, Any]) -> None:
+        """None: there are no pages."""
+        del folder, manifest
 
     def forward(self, ids: list[int], sequence: Sequence, all_logits: bool = False) -> Tensor:
         """Compute `ids` behind what `sequence` holds and append them to it.

@@ -84,6 +84,10 @@ class Engine(Protocol):
         """Counters since loading."""
         ...
 
+    def maintain(self) -> None:
+        """To be called when nothing is asked for: what can be put off until then."""
+        ...
+
     @staticmethod
     def load(
         path_or_name: str = "default",

@@ -75,6 +75,9 @@ class FakeEngine:
         self._logprob = logprob
         self._last = GenerationStats()
 
+    def maintain(self) -> None:
+        """Nothing is put off."""
+
     @staticmethod
     def load(
         path_or_name: str = "fake",

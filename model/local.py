@@ -13,6 +13,7 @@ from typing import Any
 
 import torch
 
+from qcoder.kernels.native_decoder import PAGE_TOKENS
 from qcoder.model.adapted import is_adapted_default
 from qcoder.model.checkpoint import Checkpoint
 from qcoder.model.confidence import Confidence
@@ -26,7 +27,8 @@ from qcoder.model.manifest import MANIFEST, verify
 from qcoder.model.memory import check_memory
 from qcoder.model.mixture import Mixture
 from qcoder.model.native_model import native_model
-from qcoder.model.prefix_cache import PrefixCache, boundaries
+from qcoder.model.page_archive import PageArchive
+from qcoder.model.prefix_cache import PrefixCache, boundaries, common_prefix
 from qcoder.model.registry import DEFAULT_FOLDER, find_model, network_class
 from qcoder.model.request import GenerationRequest, GenerationStats, TokenOut
 from qcoder.model.scheduler import Scheduler
@@ -46,6 +48,12 @@ A step of a small model is a hundred products of some 20 us: a second thread sav
 idle cores, and on busy ones each barrier waits for a time slice (measured beside a training on two
 cores: 6 ms a step with one thread, 31 ms with two, 148 ms in the worst tenth).
 """
+
+LEAST_SAVED = 256
+"""Tokens that stay the same from prompt to prompt, from which on they are worth a file."""
+
+SAVED_SHARE = 0.9
+"""Of them, that is on disk already: then nothing is written."""
 
 DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}
 
@@ -71,6 +79,9 @@ class LocalEngine:
         self._step_threads = 1 if info.parameters <= SMALL_PARAMETERS else self._threads
         self._turn = 0
         self._experience = Experience()
+        self._archive: PageArchive | None = None
+        self._last: tuple[int, ...] = ()
+        self._settled: tuple[int, ...] = ()
 
     @staticmethod
     def load(
@@ -180,6 +191,27 @@ class LocalEngine:
         finally:
             self._account(progress.finished())
 
+    def keep_on_disk(self, folder: Path) -> None:
+        """Use and make files of keys and values in a folder of the user's cache; see `maintain`."""
+        self._archive = self._model.archive(folder, self._info.manifest)
+
+    def maintain(self) -> None:
+        """To be called when nothing is asked for: save the part of prompts that stays the same.
+
+        Nothing happens where that is short, or on disk already.
+        """
+        ids = self._settled
+        if (
+            self._archive is None
+            or len(ids) < LEAST_SAVED
+            or self._archive.longest(ids) >= (len(ids) - 1) * SAVED_SHARE
+        ):
+            return
+        pages = self._model.exact_pages(ids, self._cache.sequences)
+        if PAGE_TOKENS * len(pages) > self._archive.longest(ids):
+            size_bytes = self._archive.save(pages)
+            logger.info("saved %d pages, %d bytes", len(pages), size_bytes)
+
     def generate_many(
         self, requests: Sequence[GenerationRequest]
     ) -> Iterator[tuple[int, TokenOut]]:
@@ -216,6 +248,11 @@ class LocalEngine:
         """
         ids = request.prompt.ids
         room = min(request.max_tokens, self._info.max_context - len(ids))
+        self._settled, self._last = ids[: common_prefix(self._last, ids)], ids
+        if self._archive is not None and self._archive.longest(ids) > self._cache.longest(ids):
+            restored = self._model.new_sequence()
+            restored.attach(self._archive.pages(ids), exact=True)
+            self._cache.put(restored)
         moved = self._model.reusable(ids, self._cache.longest(ids), self._cache.sequences)
         sequence, reused = self._cache.acquire(ids, len(ids) + max(room, 0), busy)
         progress.reused_tokens = reused + sum(part.end - part.start for part in moved)

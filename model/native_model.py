@@ -6,13 +6,19 @@ stay with `decoder.py`, whose blocks use the kernels for the products they can.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+import hashlib
+import json
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
 from qcoder.kernels.native_decoder import (
+    PAGE_TOKENS,
     DecoderLayer,
     DecoderShape,
     NativeDecoder,
@@ -26,7 +32,9 @@ from qcoder.model.decoder import Decoder, Layer, Pass
 from qcoder.model.kv_cache import CacheShape
 from qcoder.model.linear import Linear
 from qcoder.model.mlp import DenseMlp, SparseMlp
-from qcoder.model.paged_cache import PagedSequence, PageStore
+from qcoder.model.page_archive import PageArchive
+from qcoder.model.paged_cache import Page, PagedSequence, PageStore
+from qcoder.model.prefix_cache import common_prefix
 from qcoder.model.segment_reuse import MODES, Stretch, reusable
 from qcoder.model.tiled_layers import TiledExperts, TiledLinear
 
@@ -70,6 +78,25 @@ class NativeModel:
     ) -> list[Stretch]:
         """See `Network.reusable`."""
         return [] if self._mode is None else reusable(ids, start, sequences, self._mode)
+
+    def exact_pages(self, ids: Sequence[int], sequences: Iterable[PagedSequence]) -> list[Page]:
+        """See `Network.exact_pages`."""
+        best: list[Page] = []
+        for sequence in sequences:
+            shared = min(common_prefix(sequence.ids, ids), sequence.exact)
+            if shared // PAGE_TOKENS > len(best):
+                best = sequence.pages[: shared // PAGE_TOKENS]
+        return best
+
+    def archive(self, folder: Path, manifest: Mapping[str, Any]) -> PageArchive | None:
+        """See `Network.archive`; only models whose files are known by checksums."""
+        files = manifest.get("files")
+        if not files:
+            return None
+        facts = [files, str(self.cache_shape), asdict(self._kernels.shape), PAGE_TOKENS]
+        text = json.dumps(facts, sort_keys=True)
+        fingerprint = hashlib.sha256(text.encode()).hexdigest()
+        return PageArchive(folder / fingerprint[:16], fingerprint, self._store.page_bytes)
 
     def forward(self, ids: list[int], sequence: PagedSequence, all_logits: bool = False) -> Tensor:
         """See `Decoder.forward`."""

@@ -31,18 +31,29 @@ class Page:
 
     __slots__ = ("_store", "age", "data", "ids", "shared")
 
-    def __init__(self, store: PageStore, age: int = 0) -> None:
+    def __init__(self, store: PageStore | None, age: int = 0, data: Tensor | None = None) -> None:
         self._store = store
-        self.data = store.take()
+        if data is None:
+            assert store is not None, "memory comes from somewhere"
+            data = store.take()
+        self.data = data
         self.ids: tuple[int, ...] = ()
         self.shared, self.age = False, age
 
-    def __del__(self) -> None:
-        self._store.give_back(self.data)
+    @staticmethod
+    def mapped(data: Tensor, ids: tuple[int, ...]) -> Page:
+        """A full page in memory that is not to be written."""
+        page = Page(None, data=data)
+        page.ids, page.shared = ids, True
+        return page
 
-    def copy(self) -> Page:
+    def __del__(self) -> None:
+        if self._store is not None:
+            self._store.give_back(self.data)
+
+    def copy(self, store: PageStore) -> Page:
         """A page with the same content, to be written on."""
-        new = Page(self._store, self.age)
+        new = Page(store, self.age)
         new.data.copy_(self.data)
         return new
 
@@ -146,12 +157,17 @@ class PagedSequence:
             if len(self.ids) - start >= PAGE_TOKENS:
                 page.ids = tuple(self.ids[start : start + PAGE_TOKENS])
 
-    def attach(self, pages: IdSequence[Page]) -> None:
-        """Append full pages that were computed elsewhere, whatever stood before them there."""
+    def attach(self, pages: IdSequence[Page], exact: bool = False) -> None:
+        """Append full pages that were computed elsewhere, whatever stood before them there.
+
+        `exact`: exactly these tokens stood before them, from the first on.
+        """
         for page in pages:
             page.shared = True
             self._append(page, len(self.ids))
             self.ids.extend(page.ids)
+        if exact:
+            self.exact = len(self.ids)
 
     def snapshot(self) -> None:
         """Nothing to do: pages can be cut anywhere."""
@@ -203,7 +219,7 @@ class PagedSequence:
         age = self.age
         if self.pages and start < self.starts[-1] + PAGE_TOKENS:
             if self.pages[-1].shared:
-                self.pages[-1] = self.pages[-1].copy()
+                self.pages[-1] = self.pages[-1].copy(self._store)
                 self._table["data"][len(self.pages) - 1] = self.pages[-1].data.data_ptr()
             self.pages[-1].age = max(age, self.pages[-1].age)
             start = self.starts[-1] + PAGE_TOKENS

@@ -110,6 +110,11 @@ class PrefixCache(Generic[S]):
         self._evict()
         return taken, shared
 
+    def put(self, sequence: S) -> None:
+        """Keep a sequence that was made elsewhere."""
+        self._touch(sequence)
+        self._evict()
+
     def check_integrity(self) -> None:
         """Assert what must always hold."""
         assert len(self._sequences) <= self._max_sequences

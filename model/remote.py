@@ -128,6 +128,9 @@ class RemoteEngine:
         logger.info("remote url=%s model=%s kind=%s", endpoint.name, model, options.kind)
         return engine
 
+    def maintain(self) -> None:
+        """Nothing is put off."""
+
     @staticmethod
     def load(
         path_or_name: str = "http://localhost:8000/v1",

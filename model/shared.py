@@ -127,6 +127,11 @@ class SharedEngine:
         """Counters of the model, all clients together; `last` is this client's generation."""
         return self._here.stats() if self._here else self._stats
 
+    def maintain(self) -> None:
+        """What runs here; a daemon looks after its own."""
+        if self._here is not None:
+            self._here.maintain()
+
     def generate(self, request: GenerationRequest) -> Iterator[TokenOut]:
         """Stream tokens; closing the iterator ends the generation in the daemon."""
         sent = 0
