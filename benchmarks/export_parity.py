@@ -6,6 +6,9 @@ transformers reads the exported folder and the exported GGUF file by code of its
 xllamacpp, which brings it compiled) the GGUF file, with a float32 cache. Each prompt is
 continued by 64 tokens, the most likely one each time. Where two continuations differ, the margin is how
 much more likely (in nats) our engine held its token than the other: below 1e-3 it is rounding.
+
+What is compared is what was exported, so our engine computes with PyTorch here: the compiled kernels
+round activations to int8 besides, which now and then decides between two tokens that are nearly as likely.
 """
 
 from __future__ import annotations
@@ -27,6 +30,8 @@ from qcoder.model.exporter import export_gguf, export_hub
 from qcoder.model.local import LocalEngine
 from qcoder.model.registry import find_model
 from qcoder.model.request import GenerationRequest, Prompt, SamplingParams
+
+os.environ["QCODER_KERNELS"] = "torch"
 
 TOKENS = 64
 ROUNDING_NATS = 1e-3
