@@ -187,6 +187,8 @@ class _Reader:
         if self.language == "rust":
             return rust_public(around)
         if self.language == "go":
+            if re.search(r"\bfunc (?:Test|Benchmark|Fuzz)\w*\(\w+ \*testing\.", head):
+                return False
             return all(part[:1].isupper() for part in definition.qualified_name.split("."))
         return c_public(around, head) if self.language in ("c", "cpp") else True
 

@@ -60,14 +60,20 @@ def python_shapes(text: str, stem: str = "module") -> list[Shape]:
     file = PythonFile.parse(text)
     if file is None:
         return []
-    return _Reader(file, text.split("\n")).shapes(stem)
+    return _Reader(file, text.split("\n"), is_test(stem)).shapes(stem)
+
+
+def is_test(stem: str) -> bool:
+    """Whether a file is for a test runner, which calls its functions by their names."""
+    return stem.startswith("test_") or stem.endswith("_test")
 
 
 class _Reader:
     """One pass over a parsed file."""
 
-    def __init__(self, file: PythonFile, lines: Sequence[str]) -> None:
+    def __init__(self, file: PythonFile, lines: Sequence[str], is_test: bool) -> None:
         self.lines = lines
+        self.is_test = is_test
         self.root = file.root
         nodes = [n for kind in DEFINITIONS for n in file.nodes.get(kind, [])]
         self.nodes = sorted(nodes, key=lambda n: n.start_byte)
@@ -119,6 +125,8 @@ class _Reader:
         constructor = name == "__init__" and self.own_constructors
         hidden = name.startswith("_") and not (constructor or name in CALLED_BY_NAME)
         private = hidden or any(part.startswith("_") for part in around)
+        # The name of a test is what it has to say.
+        private |= self.is_test and any(p.lower().startswith("test") for p in [name, *around])
         string = docstring_node(node)
         shape = Shape(
             name=name,

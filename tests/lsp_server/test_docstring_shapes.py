@@ -326,6 +326,16 @@ def test_only_what_others_see_is_documented_unasked() -> None:
     assert [s.symbol for s in shapes if s.public] == ["A", "A.c"]
 
 
+def test_the_name_of_a_test_says_enough() -> None:
+    source = "class TestStore:\n    def test_size(self): pass\n\ndef test_all(): pass\n\ndef make(): pass\n"
+    document = Document("", 0, "python", source)
+    assert [s.symbol for s in shapes_of(document, "test_store.py") if s.public] == [MODULE, "make"]
+    assert sum(s.public for s in shapes_of(document, "store.py")) == 5
+    go = "package a\n\nfunc TestAll(t *testing.T) {}\n\nfunc Tested(t int) {}\n"
+    shapes = shapes_of(Document("", 0, "go", go), "a_test.go")
+    assert [s.symbol for s in shapes if s.public] == ["Tested"]
+
+
 def test_names_with_a_librarys_prefix_are_spoken_without_it() -> None:
     source = "".join(f"int png_{verb}_row(int a);\n" for verb in ("read", "write", "skip"))
     new = written(source, "a.h")
