@@ -12,6 +12,7 @@ import time
 from collections import deque
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import partial
 
 from qcoder.lsp_server.completion_cache import Place
 from qcoder.lsp_server.snapshot import Suggestion
@@ -155,7 +156,7 @@ class Acceptance:
             return
         followed.append(accepted)
         for seconds in CHECKED_S:
-            self._later(seconds, lambda s=seconds: self._check(uri, accepted, s))  # type: ignore[misc]
+            self._later(seconds, partial(self._check, uri, accepted, seconds))
 
     def _check(self, uri: str, accepted: _Accepted, seconds: int) -> None:
         followed, rows = self._accepted.get(uri, []), self._rows(uri)

@@ -37,7 +37,7 @@ def socket_path() -> Path:
         return Path(rf"\\.\pipe\qcoder-{os.environ.get('USERNAME', 'user')}-{name}")
     runtime = os.environ.get("XDG_RUNTIME_DIR")
     folder = Path(runtime) if runtime else platformdirs.user_cache_path(appauthor=False)
-    return folder / "qcoder" / f"{name}.sock"
+    return folder / "qcoder" / "run" / f"{name}.sock"
 
 
 def connect(path: Path) -> Connection:
@@ -53,7 +53,12 @@ def connect_or_start(path: Path) -> Connection:
     quiet = subprocess.DEVNULL
     # A session of its own: it outlives the editor that happened to need it first.
     child = subprocess.Popen(
-        command, stdin=quiet, stdout=quiet, stderr=quiet, start_new_session=True
+        command,
+        stdin=quiet,
+        stdout=quiet,
+        stderr=quiet,
+        cwd=path.anchor or None,
+        start_new_session=True,
     )
     end = time.monotonic() + START_S
     while time.monotonic() < end:

@@ -364,6 +364,17 @@ def test_command_tells_about_the_daemon_and_stops_it(
 
 def test_the_socket_belongs_to_this_installation(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("XDG_RUNTIME_DIR", "/run/user/7")
-    assert str(socket_path()).startswith("/run/user/7/qcoder/engine-")
+    assert str(socket_path()).startswith("/run/user/7/qcoder/run/engine-")
     monkeypatch.delenv("XDG_RUNTIME_DIR")
     assert "xdg_cache_home" in str(socket_path())
+
+
+def test_a_cache_folder_that_others_may_read_is_no_obstacle(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.delenv("XDG_RUNTIME_DIR", raising=False)
+    cache = socket_path().parents[1]
+    cache.mkdir(parents=True)
+    cache.chmod(0o755)
+    with listening(socket_path()):
+        assert socket_path().is_socket()
