@@ -134,3 +134,28 @@ def test_the_line_above_is_the_nearest_that_says_something() -> None:
     assert split("a = 1\n  b = 2\n\n   \n‸").line_above == "  b = 2"
     assert split("a = 1‸\n").line_above == ""
     assert split("\n\n‸").line_above == ""
+
+
+@pytest.mark.parametrize(
+    ("language", "source", "raw", "expected"),
+    [
+        ("javascript", "function f() {\n    ‸\n}\n", "return 1;\n}\n\nfunction g() {", "return 1;"),
+        ("javascript", "foo(function () {\n  ‸\n});\n", "return 1;\n});", "return 1;"),
+        ("javascript", "const a = {\n  b: ‸\n};\n", "1,\n  c: 2,\n};", "1,\n  c: 2,"),
+        ("javascript", "if (x) {‸}\n", " return 1; }", " return 1; "),
+        ("typescript", "const x = foo(‸);\n", "a, b);", "a, b"),
+        ("typescript", "if (‸) {\n}\n", "x === 1) {", "x === 1"),
+        ("go", "func f() int {\n\tx := ‸\n}\n", "one(1)\n\treturn x\n}\n", "one(1)\n\treturn x"),
+        ("rust", "fn f() {\n    let x = vec![‸];\n}\n", "1, 2];", "1, 2"),
+        ("java", "class A {\n    void f() {\n        ‸\n    }\n}\n", "g();\n    }\n", "g();"),
+        ("c", "int main() {\n  printf(‸\n}\n", '"hi");', '"hi");'),
+    ],
+)
+def test_blocks_and_lines_end_as_the_language_has_it(
+    language: str, source: str, raw: str, expected: str
+) -> None:
+    around = split(source, language)
+    cleaned = clean(raw, around)
+    inserted = around.prefix + cleaned.text + around.suffix[cleaned.replaced :]
+    assert inserted == around.prefix + expected + around.suffix
+    assert errors(inserted, language) <= errors(around.prefix + around.suffix, language)
