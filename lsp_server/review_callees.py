@@ -53,7 +53,7 @@ def callees(call: Node, file: PythonFile) -> list[Symbol]:
     if function.type == "identifier":
         name = text_of(function)
         both = name in file.imports and name in module_table(file)
-        found = [] if both else top_level(name, file)
+        found = [] if both or is_in_class(name, call, file) else top_level(name, file)
         return found if found and not is_rebound(name, call, file) else []
     if function.type != "attribute":
         return []
@@ -274,6 +274,13 @@ def bases(node: Node) -> list[Node]:
     listed = node.child_by_field_name("superclasses")
     children = listed.named_children if listed is not None else []
     return [c for c in children if c.type not in ("keyword_argument", "comment")]
+
+
+def is_in_class(name: str, place: Node, file: PythonFile) -> bool:
+    """Whether a class around a place, decorators included, defines or assigns the name."""
+    return any(
+        name in _table(scope, file, file.cache) for scope in parents(place) if scope.type in TYPES
+    )
 
 
 def is_rebound(name: str, place: Node, file: PythonFile) -> bool:

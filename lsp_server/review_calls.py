@@ -9,6 +9,7 @@ from qcoder.lsp_server.python_tree import (
     Node,
     PythonFile,
     decorators,
+    enclosing,
     name_of,
     parents,
     text_of,
@@ -75,6 +76,8 @@ def check_swapped(file: PythonFile) -> Iterator[Hit]:
         arguments = arguments_of(call)
         if arguments is None or len(signatures) != 1 or is_symmetric(call, signatures[0]):
             continue
+        if is_called_again(call, signatures[0], file):
+            continue
         pair = swapped_pair(arguments, signatures[0])
         if pair is not None and not is_turned_on_purpose(call, pair):
             first, second = pair
@@ -129,7 +132,9 @@ def is_stub(function: Node) -> bool:
     body = function.child_by_field_name("body")
     inside = [c for c in body.named_children if c.type != "comment"] if body is not None else []
     last = text_of(inside[-1]) if inside else ""
-    return len(inside) <= 2 and "NotImplementedError" in last
+    taken = function.child_by_field_name("parameters")
+    bare = last == "pass" and taken is not None and not taken.named_children
+    return len(inside) <= 2 and (bare or "NotImplementedError" in last)
 
 
 def read_signature(function: Node, name: str, bound: bool) -> Signature:
@@ -238,16 +243,16 @@ def mistyped(arguments: Arguments, signature: Signature) -> str:
 
 def swapped_pair(arguments: Arguments, signature: Signature) -> tuple[Node, Node] | None:
     """Two arguments whose names are those of each other's parameters."""
-    slots = [*zip(signature.positional, arguments.positional, strict=False)]
-    slots += arguments.keywords.items()
+    slots = zip(signature.positional, arguments.positional, strict=False)
     named = [(word.strip("_"), last_name(node), node) for word, node in slots]
-    for i, (word, name, node) in enumerate(named):
-        if not name or name == word or len(name) < MIN_NAME:
-            continue
-        for other_word, other_name, other in named[i + 1 :]:
-            if name == other_word and other_name == word and len(other_name) >= MIN_NAME:
-                return node, other
-    return None
+    pairs = [
+        (node, other)
+        for i, (word, name, node) in enumerate(named)
+        for other_word, other_name, other in named[i + 1 :]
+        if name == other_word != word == other_name and min(len(name), len(word)) >= MIN_NAME
+    ]
+    # Who turns two pairs round, or writes the names down, means it.
+    return pairs[0] if len(pairs) == 1 else None
 
 
 def last_name(node: Node) -> str:
@@ -262,6 +267,17 @@ def is_symmetric(call: Node, signature: Signature) -> bool:
     return any(
         parent.type == "function_definition" and name_of(parent) == signature.name
         for parent in parents(call)
+    )
+
+
+def is_called_again(call: Node, signature: Signature, file: PythonFile) -> bool:
+    """Whether the same function calls it once more: then both directions are wanted."""
+    around = enclosing(call, frozenset({"function_definition"}))
+    return any(
+        other != call and s == signature and enclosing(other, frozenset({around.type})) == around
+        for other, signatures in resolved_calls(file)
+        for s in signatures
+        if around is not None
     )
 
 

@@ -53,7 +53,7 @@ def check_unreachable(file: PythonFile) -> Iterator[Hit]:
                 after = after.next_named_sibling
             if after is None or node.parent is None or node.parent.type != "block":
                 continue
-            if is_marker(after):
+            if is_marker(after) or "unreachable" in text_of(node).lower():
                 continue
             word = kind.removesuffix("_statement")
             line = node.start_point[0] + 1
@@ -302,6 +302,8 @@ def changes(node: Node, name: str) -> bool:
         return text_of(node.child_by_field_name("name")) == name
     if node.type in ("as_pattern_target", "delete_statement"):
         return any(is_prefix(dotted(n), name) for n in walk(node))
+    if node.type in ("import_statement", "import_from_statement"):
+        return name in text_of(node)
     return node.type in ("case_clause", "global_statement", "assert_statement")
 
 

@@ -41,7 +41,9 @@ FREE = re.compile(
 )
 """Methods that run before or after the object is shared, or say that the caller holds the lock."""
 
-SAYS_SO = re.compile(r"(?:\"{3}|#)[^\n]*\block", re.IGNORECASE)
+SAYS_SO = re.compile(
+    r"(?:\"{3}|#)[^\n]*(?:\block|mutex|condition|\bheld\b|caller holds)", re.IGNORECASE
+)
 """A docstring or comment of the method that speaks of the lock: its caller holds it."""
 
 MIN_EVIDENCE = 2

@@ -8,6 +8,7 @@ name along, an unknown call, an attribute, a closure, settles it.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 from enum import Enum
@@ -38,6 +39,9 @@ from qcoder.lsp_server.review_openers import (
     WRAPPERS,
 )
 from qcoder.lsp_server.review_rule import Hit
+
+ARCHIVE = re.compile(r"^(zf|zip|tar|archive)|(zip|tar|archive)$", re.IGNORECASE)
+"""Names of what opens its members, which it closes itself."""
 
 
 class State(Enum):
@@ -78,7 +82,9 @@ def opener_of(call: Node, file: PythonFile) -> str:
         return "sqlite3.connect"
     if text_of(function.child_by_field_name("attribute")) != "open":
         return ""
-    if any(is_mode(a) for a in arguments(call)) and dotted(owner) not in file.imports:
+    archive = ARCHIVE.search(dotted(owner).rpartition(".")[2])
+    moded = any(is_mode(a) for a in arguments(call))
+    if moded and not archive and dotted(owner) not in file.imports:
         return "open"
     if not is_file_mode(arguments(call)):
         return ""

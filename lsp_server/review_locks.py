@@ -26,6 +26,7 @@ from qcoder.lsp_server.review_rule import Hit
 THREAD_LOCKS = frozenset({"threading.Lock", "threading.RLock", "multiprocessing.Lock"})
 LOCK_TYPES = THREAD_LOCKS | {"asyncio.Lock", "multiprocessing.RLock", "threading.Condition"}
 LOCK_NAME = re.compile(r"(^|_)(r?lock|mutex)$", re.IGNORECASE)
+SAFE = frozenset({"append", "appendleft", "add", "clear", "notify", "notify_all", "len"})
 PROTOCOL_NAME = re.compile(r"acquire|(^|_)r?lock|enter|begin|hold|suspend|before", re.IGNORECASE)
 """Functions that are meant to come back with the lock held."""
 
@@ -116,6 +117,7 @@ def lock_message(lock: str, call: Node, scope: Node) -> str:
         if call.end_byte <= n.start_byte < after[0].start_byte
         and n.type in ("call", "return_statement", "raise_statement", "await", "subscript")
         and n.end_byte < after[0].start_byte
+        and not is_safe(n)
     ]
     if not between:
         return ""
@@ -124,6 +126,13 @@ def lock_message(lock: str, call: Node, scope: Node) -> str:
         f"`{lock}` stays locked for ever when line {line} raises or returns; "
         f"use `with {lock}:` or release it in `finally`"
     )
+
+
+def is_safe(node: Node) -> bool:
+    """Whether a call puts something into a container, which does not fail."""
+    if node.type != "call":
+        return False
+    return dotted(node.child_by_field_name("function")).rpartition(".")[2] in SAFE
 
 
 def check_lock_over_await(file: PythonFile) -> Iterator[Hit]:

@@ -44,7 +44,7 @@ def check_mutable_default(file: PythonFile) -> Iterator[Hit]:
                 continue
             if MEMORY.search(name):
                 continue
-            if any(changes(node, name) for node in own_nodes(function)):
+            if any(changes(node, name, file) for node in own_nodes(function)):
                 yield Hit(
                     parameter,
                     f"all calls share this default of `{name}`, and the function changes it or "
@@ -67,8 +67,8 @@ def is_reassigned(name: str, function: Node) -> bool:
     )
 
 
-def changes(node: Node, name: str) -> bool:
-    """Whether one node mutates the named object, returns it or stores it in an attribute."""
+def changes(node: Node, name: str, file: PythonFile) -> bool:
+    """Whether one node mutates the named object, returns it or keeps it where it is mutated."""
     if node.type == "call":
         owner, _, method = dotted(node.child_by_field_name("function")).rpartition(".")
         return owner == name and method in MUTATORS
@@ -80,8 +80,25 @@ def changes(node: Node, name: str) -> bool:
         left, right = node.child_by_field_name("left"), node.child_by_field_name("right")
         if left is not None and left.type == "subscript":
             return text_of(left.child_by_field_name("value")) == name
-        return left is not None and left.type == "attribute" and text_of(right) == name
+        kept = left is not None and left.type == "attribute" and text_of(right) == name
+        return kept and is_mutated(dotted(left), file)
     return False
+
+
+def is_mutated(attribute: str, file: PythonFile) -> bool:
+    """Whether the file changes what an attribute holds."""
+    calls = (dotted(c.child_by_field_name("function")) for c in file.nodes.get("call", []))
+    if any(
+        name.rpartition(".")[0] == attribute and name.rpartition(".")[2] in MUTATORS
+        for name in calls
+    ):
+        return True
+    targets = [n.child_by_field_name("left") for n in file.nodes.get("assignment", [])]
+    items = [
+        t.child_by_field_name("value") for t in targets if t is not None and t.type == "subscript"
+    ]
+    grown = [n.child_by_field_name("left") for n in file.nodes.get("augmented_assignment", [])]
+    return any(dotted(node) == attribute for node in (*items, *grown))
 
 
 def check_return_in_finally(file: PythonFile) -> Iterator[Hit]:
