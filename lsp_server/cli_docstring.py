@@ -8,6 +8,7 @@ import json
 import sys
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -43,9 +44,12 @@ def docstring(args: argparse.Namespace) -> int:
     engine: Engine | None = None
     edits: list[DocstringEdit] = []
     remarks: list[Remark] = []
-    for path in files:
+    # Once a root: problems of its settings are told once.
+    settings = cache(settings_of)
+    for done, path in enumerate(files, start=1):
+        show_progress(done, len(files))
         root = find_root(path)
-        snapshot = snapshot_of_file(path, root, settings_of(root), None)
+        snapshot = snapshot_of_file(path, root, settings(root), None)
         if args.check:
             missing, found = checked(snapshot, args)
             edits += missing
@@ -66,6 +70,13 @@ def docstring(args: argparse.Namespace) -> int:
         stats = {"symbols": len(edits), "files": len(files), "written": bool(args.write and edits)}
         print(json.dumps({"edits": [edit_row(e) for e in edits], "drift": [], "stats": stats}))
     return 0
+
+
+def show_progress(done: int, total: int) -> None:
+    """How many of several files are begun, on a terminal."""
+    if total > 1 and sys.stderr.isatty():
+        end = "\n" if done == total else ""
+        print(f"\rfile {done}/{total}", end=end, file=sys.stderr, flush=True)
 
 
 def chosen_files(paths: list[Path]) -> Iterator[Path]:

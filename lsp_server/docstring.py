@@ -94,7 +94,9 @@ def shapes_of(document: Document, path: str) -> list[Shape]:
     if document.language == "python":
         where = PurePosixPath(path)
         package = where.stem == "__init__" and where.parent.name
-        return python_shapes(document.text, package or where.stem)
+        shapes = python_shapes(document.text, package or where.stem)
+        # What a stub file declares is documented where it is written.
+        return [replace(s, public=False) for s in shapes] if where.suffix == ".pyi" else shapes
     return comment_shapes(document.text, document.language)
 
 

@@ -310,3 +310,9 @@ def test_what_the_file_says_again_and_again_of_a_parameter_is_said_again() -> No
         "    timeout: Seconds to wait for an answer. Defaults to 7.",
         "    path: The path, if any.",
     ]
+
+
+def test_stub_files_are_left_to_the_code_that_they_declare() -> None:
+    source = "def load(path: str) -> int: ...\n"
+    assert edits(source, "a.pyi") == []
+    assert [e.symbol for e in edits(source, "a.pyi", symbol="load")] == ["load"]
