@@ -17,7 +17,7 @@ from qcoder.context.workspace import find_root, list_files
 from qcoder.lsp_server.cli_engine import load_engine, remote_or_none, workspace_model
 from qcoder.lsp_server.cli_workspace import settings_of
 from qcoder.lsp_server.docstring import applied, docstring_edits, drifts_in
-from qcoder.lsp_server.docstring_convention import COMMENT_STYLES
+from qcoder.lsp_server.docstring_convention import COMMENT_STYLES, styles_of
 from qcoder.lsp_server.headless import InputError, file_table, snapshot_of_file
 from qcoder.lsp_server.snapshot import DocstringEdit, Snapshot, TextEdit
 from qcoder.model.engine import Engine
@@ -41,23 +41,17 @@ def docstring(args: argparse.Namespace) -> int:
     files = list(chosen_files(args.file))
     if args.symbol and len(files) != 1:
         raise InputError("--symbol needs exactly one file")
-    engine: Engine | None = None
-    edits: list[DocstringEdit] = []
-    remarks: list[Remark] = []
-    # Once a root: problems of its settings are told once.
-    settings = cache(settings_of)
+    work = _Work(args)
+    named = {path.resolve() for path in args.file}
     for done, path in enumerate(files, start=1):
         show_progress(done, len(files))
-        root = find_root(path)
-        snapshot = snapshot_of_file(path, root, settings(root), None)
-        if args.check:
-            missing, found = checked(snapshot, args)
-            edits += missing
-            remarks += found
-            continue
-        if engine is None and args.model != "none":
-            engine = chosen_engine(args, snapshot)
-        edits += written(snapshot, path, engine, args)
+        try:
+            work.on(path, named=path in named)
+        except InputError as error:
+            if path in named:
+                raise
+            print(f"{error}; it is left out", file=sys.stderr)
+    edits, remarks = work.edits, work.remarks
     if args.check:
         show_remarks(remarks, edits, len(files), args.format)
         return 1 if remarks else 0
@@ -70,6 +64,36 @@ def docstring(args: argparse.Namespace) -> int:
         stats = {"symbols": len(edits), "files": len(files), "written": bool(args.write and edits)}
         print(json.dumps({"edits": [edit_row(e) for e in edits], "drift": [], "stats": stats}))
     return 0
+
+
+class _Work:
+    """What the command does to one file after the other, with what came of it."""
+
+    def __init__(self, args: argparse.Namespace) -> None:
+        self.args = args
+        self.edits: list[DocstringEdit] = []
+        self.remarks: list[Remark] = []
+        self.engine: Engine | None = None
+        # Once a root: problems of its settings are told once.
+        self.settings = cache(settings_of)
+
+    def on(self, path: Path, named: bool) -> None:
+        """Handle a file; one that was not `named` takes a style only if its language has it."""
+        root = find_root(path)
+        snapshot = snapshot_of_file(path, root, self.settings(root), None)
+        fits = named or self.args.style in styles_of(snapshot.document.language)
+        style = self.args.style if fits else "auto"
+        try:
+            if self.args.check:
+                missing, found = checked(snapshot, self.args.symbol, style)
+                self.edits += missing
+                self.remarks += found
+            else:
+                if self.engine is None and self.args.model != "none":
+                    self.engine = chosen_engine(self.args, snapshot)
+                self.edits += written(snapshot, path, self.engine, self.args, style)
+        except ValueError as error:
+            raise InputError(f"{path}: {error}") from None
 
 
 def show_progress(done: int, total: int) -> None:
@@ -104,18 +128,13 @@ def chosen_engine(args: argparse.Namespace, snapshot: Snapshot) -> Engine:
 
 
 def written(
-    snapshot: Snapshot, path: Path, engine: Engine | None, args: argparse.Namespace
+    snapshot: Snapshot, path: Path, engine: Engine | None, args: argparse.Namespace, style: str
 ) -> list[DocstringEdit]:
     """The edits of one file, shown as a diff or written to it."""
     if engine is not None:
         table = file_table(snapshot.document.text, engine.tokenizer)
         snapshot = replace(snapshot, copy_tables=(table,))
-    try:
-        edits = docstring_edits(
-            snapshot, engine, symbol=args.symbol, style=args.style, update=args.update
-        )
-    except ValueError as error:
-        raise InputError(f"{path}: {error}") from None
+    edits = docstring_edits(snapshot, engine, symbol=args.symbol, style=style, update=args.update)
     if args.write and edits:
         write_edits(path, [e.edit for e in edits])
     elif args.format == "text" and not args.write:
@@ -128,19 +147,16 @@ def written(
 
 
 def checked(
-    snapshot: Snapshot, args: argparse.Namespace
+    snapshot: Snapshot, symbol: str | None, style: str
 ) -> tuple[list[DocstringEdit], list[Remark]]:
     """Docstrings that are missing, and all remarks: on those, and where one and its code disagree."""
     path = snapshot.path
-    try:
-        missing = docstring_edits(snapshot, None, symbol=args.symbol, style=args.style)
-    except ValueError as error:
-        raise InputError(f"{path}: {error}") from None
+    missing = docstring_edits(snapshot, None, symbol=symbol, style=style)
     found = [
         Remark(path, e.line + 1, e.symbol, MISSING, f"`{e.symbol}` has no docstring")
         for e in missing
     ]
-    for shape, drift in drifts_in(snapshot, symbol=args.symbol):
+    for shape, drift in drifts_in(snapshot, symbol=symbol):
         row = shape.existing.line + max(0, drift.row) if shape.existing else shape.line
         message = f"`{shape.symbol}`: {drift.message}"
         found.append(Remark(path, row + 1, shape.symbol, drift.rule, message))

@@ -128,3 +128,17 @@ def test_update_keeps_the_line_ends_of_windows(repository: Path) -> None:
     assert main(["docstring", "a.py", "--update", "--write", "--model", "none"]) == 0
     expected = DRIFTED.replace("second", "third").replace("\n", "\r\n").encode()
     assert (repository / "a.py").read_bytes() == expected
+
+
+def test_a_bad_file_below_a_folder_costs_that_file(
+    repository: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (repository / "package").mkdir()
+    (repository / "package" / "a.py").write_bytes(b"# \xff\ndef load(path):\n    return path\n")
+    (repository / "package" / "b.py").write_text("def load(path):\n    return path\n")
+    (repository / "package" / "c.go").write_text("package c\n\nfunc Load() {}\n")
+    arguments = ["docstring", "package", "--write", "--model", "none", "--style", "numpy"]
+    assert main(arguments) == 0
+    assert "a.py: is not UTF-8" in capsys.readouterr().err
+    assert "Parameters\n" in (repository / "package" / "b.py").read_text()
+    assert "// Load loads." in (repository / "package" / "c.go").read_text()
