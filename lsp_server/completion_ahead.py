@@ -15,8 +15,8 @@ from dataclasses import dataclass, replace
 from qcoder.lsp_server.attempt import Attempt
 from qcoder.lsp_server.completion import Prepared, attempt, prefill, prepare
 from qcoder.lsp_server.completion_cache import Place
-from qcoder.lsp_server.completion_shape import next_line_indent
 from qcoder.lsp_server.jobs import EngineThread, post
+from qcoder.lsp_server.postprocess import next_line_indent
 from qcoder.lsp_server.snapshot import Snapshot, Suggestion
 from qcoder.model.engine import Engine
 from qcoder.model.request import CancelToken, FinishReason, Priority

@@ -5,12 +5,9 @@ Decided from the syntax around the cursor before the model is asked, and while i
 
 from __future__ import annotations
 
-import re
 from collections.abc import Callable
 
-from qcoder.lsp_server.postprocess import MAX_LINES, Around, indent_of
-
-BLOCK_OPENER = re.compile(r"[:{(\[]\s*$|\b(do|then|begin|=>)\s*$")
+from qcoder.lsp_server.postprocess import BLOCK_OPENER, MAX_LINES, Around, indent_of
 
 Watch = Callable[[str], bool]
 """Says of the text so far whether it is enough."""
@@ -71,16 +68,3 @@ def either(first: Watch | None, second: Watch | None) -> Watch | None:
     if first is None or second is None:
         return first or second
     return lambda text: first(text) or second(text)
-
-
-def next_line_indent(line: str, rows_above: str) -> str:
-    """What an editor puts before the cursor on the line below `line`, as far as one can know.
-
-    `rows_above` is text whose first indented line says what a step is.
-    """
-    blanks = line[: indent_of(line)]
-    if BLOCK_OPENER.search(line) is None:
-        return blanks
-    found = re.search(r"^([ \t]+)\S", rows_above, re.MULTILINE)
-    step = found.group(1) if found else "    "
-    return blanks + ("\t" if step.startswith("\t") else step)

@@ -18,6 +18,7 @@ import tree_sitter
 from qcoder.context.parse import error_count, parse, reparse
 
 CLOSERS_ONLY = re.compile(r"^\s*[)>}\]\"'`]*\s*[:{;,]?\s*$")
+BLOCK_OPENER = re.compile(r"[:{(\[]\s*$|\b(do|then|begin|=>)\s*$")
 PAIRS = {")": "(", "]": "[", "}": "{"}
 BRACKETS = frozenset("()[]{}")
 MAX_LINES = 20
@@ -140,6 +141,46 @@ def drop_repeated_line_prefix(text: str, around: Around) -> str:
     return text
 
 
+def match_indentation(text: str, around: Around) -> str:
+    """Indent with what the file indents with, and count blanks that are typed already once."""
+    step, blank = indent_step(around.prefix), not around.line_prefix.strip()
+    lines = text.split("\n")
+    for at, line in enumerate(lines):
+        if step and (at or blank):
+            lead = line[: indent_of(line)]
+            lines[at] = converted(lead, step) + line[len(lead) :]
+    lead = lines[0][: indent_of(lines[0])]
+    typed = around.line_prefix
+    if blank and typed and lead.startswith(typed):
+        wanted = next_line_indent(around.line_above, around.prefix)
+        if len(lead) == len(wanted):
+            lines[0] = lines[0][len(typed) :]
+    return "\n".join(lines)
+
+
+def converted(lead: str, step: str) -> str:
+    """Leading blanks in the file's own kind."""
+    if step.startswith("\t"):
+        width = 4 if len(lead) % 4 == 0 else 2
+        return lead.replace(" " * width, "\t")
+    return lead.replace("\t", step)
+
+
+def indent_step(text: str) -> str:
+    """What the first indented line of a text is indented with; "" when none is."""
+    found = re.search(r"^([ \t]+)\S", text, re.MULTILINE)
+    return found.group(1) if found else ""
+
+
+def next_line_indent(line: str, rows_above: str) -> str:
+    """What an editor puts before the cursor on the line below `line`, as far as one can know."""
+    blanks = line[: indent_of(line)]
+    if BLOCK_OPENER.search(line) is None:
+        return blanks
+    step = indent_step(rows_above) or "    "
+    return blanks + ("\t" if step.startswith("\t") else step)
+
+
 def limit_indentation(text: str, around: Around) -> str:
     """End before the first line that is indented less than the cursor's block."""
     lines = text.split("\n")
@@ -209,6 +250,7 @@ def cut_lines(text: str, _: Around) -> str:
 FILTERS: tuple[tuple[str, Callable[[str, Around], str]], ...] = (
     ("special tokens", cut_special),
     ("copy of the line", drop_repeated_line_prefix),
+    ("kind of indentation", match_indentation),
     ("indentation", limit_indentation),
     ("repetition", cut_repetition),
     ("following lines", cut_following_lines),

@@ -39,6 +39,11 @@ def split(text: str, language: str = "python") -> Around:
         ("x = f(‸)\n", "a)\nprint(x", "a"),
         ("if ‸:\n    pass\n", "x == 1:\n        y", "x == 1"),
         ("return_value = ‸\n", "ab ab ab ab ab ab ab", "ab ab"),
+        ("def f():\n    ‸\n", "    return 1", "return 1"),
+        ("def f():\n  x = 1\n ‸\n", "  return 1", " return 1"),
+        ("if a:\n    if b:\n        x\n    ‸\n", "    y = 2", "    y = 2"),
+        ("if a:\n\tx = 1\n‸\n", "    y = 2\n    z = 3", "\ty = 2\n\tz = 3"),
+        ("if a:\n  x = 1\n‸\n", "\ty = 2\n\tz = 3", "  y = 2\n  z = 3"),
     ],
 )
 def test_chain(source: str, raw: str, expected: str) -> None:
