@@ -175,7 +175,9 @@ def show_completions(client: Client, root: Path, places: list[Spot], paint: Pain
             continue
         shown += 1
         place = f"{spot.path.relative_to(root)}:{spot.line + 1}"
-        exact = "exact" if text.split("\n")[0] == spot.truth else f"was: {spot.truth}"
+        first, exact = text.split("\n")[0].rstrip(), f"was: {spot.truth}"
+        if spot.truth.startswith(first):
+            exact = "exact" if first == spot.truth.rstrip() else f"right so far, was: {spot.truth}"
         print(paint.dim(f"{place}  {milliseconds:.0f} ms  ({exact})"))
         print(f"    {line.lstrip()}{paint.ghost(text)}")
         if shown >= WANTED_COMPLETIONS + 1:
