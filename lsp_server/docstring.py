@@ -14,8 +14,8 @@ from collections.abc import Callable, Sequence
 from dataclasses import replace
 from pathlib import Path, PurePosixPath
 
-from qcoder.context.privacy import exclude_spec, refused
 from qcoder.context.segments import Document
+from qcoder.lsp_server.completion import is_refused
 from qcoder.lsp_server.docstring_comment import comment_shapes
 from qcoder.lsp_server.docstring_convention import convention_for, detect_style
 from qcoder.lsp_server.docstring_drift import Drift, drift_of
@@ -81,12 +81,6 @@ def one_a_place(edits: list[DocstringEdit]) -> list[DocstringEdit]:
     return list({(e.edit.start_line, e.edit.start_column): e for e in reversed(edits)}.values())[
         ::-1
     ]
-
-
-def is_refused(snapshot: Snapshot) -> bool:
-    """Whether the file is none that qcoder reads."""
-    exclude = exclude_spec(snapshot.settings.privacy.exclude)
-    return refused(snapshot.path, None, exclude) is not None
 
 
 def shapes_of(document: Document, path: str) -> list[Shape]:

@@ -12,7 +12,8 @@ from typing import Any
 from lsprotocol import types
 
 from qcoder.lsp_server import convert, jobs
-from qcoder.lsp_server.docstring import docstring_edits, is_refused, shapes_of
+from qcoder.lsp_server.completion import is_refused
+from qcoder.lsp_server.docstring import docstring_edits, shapes_of
 from qcoder.lsp_server.docstring_drift import drift_of
 from qcoder.lsp_server.docstring_python import MODULE
 from qcoder.lsp_server.docstring_shape import Shape

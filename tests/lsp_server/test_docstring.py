@@ -255,6 +255,8 @@ def test_broken_sources_give_no_worse_file(source: str) -> None:
 
 def test_refused_files_get_nothing() -> None:
     assert edits("def f():\n    pass\n", "secrets.py") == []
+    key = "-----BEGIN RSA PRIVATE " + "KEY-----"
+    assert edits(f"KEY = '{key}'\n\ndef f():\n    pass\n") == []
 
 
 @pytest.mark.parametrize(
