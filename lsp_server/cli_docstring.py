@@ -16,6 +16,7 @@ from qcoder.context.languages import language_of
 from qcoder.context.workspace import find_root, list_files
 from qcoder.lsp_server.cli_engine import load_engine, remote_or_none, workspace_model
 from qcoder.lsp_server.cli_workspace import settings_of
+from qcoder.lsp_server.completion import is_refused
 from qcoder.lsp_server.docstring import applied, docstring_edits, drifts_in
 from qcoder.lsp_server.docstring_convention import COMMENT_STYLES, styles_of
 from qcoder.lsp_server.headless import InputError, file_table, snapshot_of_file
@@ -81,6 +82,9 @@ class _Work:
         """Handle a file; one that was not `named` takes a style only if its language has it."""
         root = find_root(path)
         snapshot = snapshot_of_file(path, root, self.settings(root), None)
+        if is_refused(snapshot):
+            why = f"`qcoder doctor --why {path.name}` says more"
+            raise InputError(f"{path}: refused by the privacy rules; {why}")
         fits = named or self.args.style in styles_of(snapshot.document.language)
         style = self.args.style if fits else "auto"
         try:

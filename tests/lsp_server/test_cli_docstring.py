@@ -96,6 +96,7 @@ def test_folders_are_walked_and_files_without_docstrings_of_their_own_left_out(
         (["missing.py"], "no such file or folder"),
         (["a.py", "--symbol", "nobody"], "is not there"),
         (["a.py", "--style", "javadoc"], "google, numpy, sphinx"),
+        (["secrets.py"], "privacy"),
     ],
 )
 def test_wrong_use_says_what_and_what_to_do(
@@ -103,6 +104,7 @@ def test_wrong_use_says_what_and_what_to_do(
 ) -> None:
     (repository / "a.py").write_text(DRIFTED)
     (repository / "b.py").write_text(DRIFTED)
+    (repository / "secrets.py").write_text(DRIFTED)
     assert main(["docstring", *arguments, "--model", "none"]) == 2
     assert message in capsys.readouterr().err
 
