@@ -263,6 +263,8 @@ class Generation:
                 self._peer.send(token_frame(out, self._number))
         stats = dataclasses.asdict(engine.stats())
         self._peer.send({"op": "ended", "number": self._number, "stats": stats})
+        if request.max_tokens == 0 and not request.cancel.cancelled:
+            engine.maintain()  # a prompt that is computed ahead: nothing else is asked for
         return True
 
 

@@ -222,6 +222,23 @@ def test_logits_are_computed_once_also_beside_completions(tmp_path: Path) -> Non
         fast.close()
 
 
+def test_the_model_is_maintained_when_a_prompt_was_computed_ahead(tmp_path: Path) -> None:
+    class Maintained(SteppedEngine):
+        times = 0
+
+        def maintain(self) -> None:
+            self.times += 1
+
+    engine = Maintained()
+    with daemon(tmp_path, engine):
+        one = client(tmp_path)
+        list(one.generate(request()))
+        assert engine.times == 0
+        list(one.generate(request(max_tokens=0)))
+        until(lambda: engine.times == 1)
+        one.close()
+
+
 def test_errors_of_the_model_reach_the_client_that_caused_them(tmp_path: Path) -> None:
     def load(spec: ModelSpec) -> Engine:
         if spec.path == "/models/none":
