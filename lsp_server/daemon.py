@@ -26,6 +26,7 @@ from qcoder.model.engine import Engine
 from qcoder.model.errors import ModelError
 from qcoder.model.ngram import SuffixTable
 from qcoder.model.request import CancelToken, FinishReason, Priority
+from qcoder.model.shared import going_on
 from qcoder.model.shared_frames import (
     PROTOCOL,
     Frame,
@@ -250,17 +251,16 @@ class Generation:
     ) -> None:
         self._peer, self._number, self._wanted = peer, number, wanted
         self._request = request_of(frame, tables, CancelToken())
-        self._sent = 0
+        self._seen: list[int] = []
 
     def run(self, engine: Engine, token: CancelToken) -> bool:
         """Send the tokens that were not sent yet, then the accounting; False when preempted."""
         request = dataclasses.replace(self._request, cancel=_Either(self._wanted, token))
-        for count, out in enumerate(engine.generate(request), 1):
-            if out.finish == FinishReason.CANCELLED and not self._wanted.cancelled:
+        for out in going_on(engine.generate(request), self._seen):
+            ended = out.finish == FinishReason.CANCELLED
+            if ended and token.cancelled and not self._wanted.cancelled:
                 return False
-            if count > self._sent:
-                self._sent = count
-                self._peer.send(token_frame(out, self._number))
+            self._peer.send(token_frame(out, self._number))
         stats = dataclasses.asdict(engine.stats())
         self._peer.send({"op": "ended", "number": self._number, "stats": stats})
         if request.max_tokens == 0 and not request.cancel.cancelled:

@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING, Any
 from qcoder.model.engine import Engine, EngineStats, ModelInfo
 from qcoder.model.errors import ModelError
 from qcoder.model.ngram import SuffixTable
-from qcoder.model.request import GenerationRequest, TokenOut
+from qcoder.model.request import FinishReason, GenerationRequest, TokenOut
 from qcoder.model.shared_frames import (
     PROTOCOL,
     Frame,
@@ -134,12 +134,10 @@ class SharedEngine:
 
     def generate(self, request: GenerationRequest) -> Iterator[TokenOut]:
         """Stream tokens; closing the iterator ends the generation in the daemon."""
-        sent = 0
+        seen: list[int] = []
         while self._here is None:
             try:
-                for out in itertools.islice(self._streamed(request), sent, None):
-                    sent += 1
-                    yield out
+                yield from going_on(self._streamed(request), seen)
                 return
             except (OSError, EOFError) as error:
                 ended = interrupted(request)
@@ -147,8 +145,7 @@ class SharedEngine:
                     yield TokenOut(-1, "", 0.0, "model", finish=ended)
                     return
                 self._recover(error)
-        # Seeded and exact, so the tokens that were seen already come again and are left out.
-        yield from itertools.islice(self._here.generate(request), sent, None)
+        yield from going_on(self._here.generate(request), seen)
 
     def logits(self, ids: list[int]) -> torch.Tensor:
         """[len(ids), vocab] float32: one full forward pass without cache."""
@@ -291,6 +288,22 @@ class SharedEngine:
             del self._tables[oldest]
             self._connection.send_bytes(packed({"op": "drop", "number": oldest}))
         return wanted
+
+
+def going_on(outs: Iterator[TokenOut], seen: list[int]) -> Iterator[TokenOut]:
+    """Of a generation that begins again the tokens behind those with the ids `seen`, which grows.
+
+    Generations are seeded, so the same tokens come again. Where keys and values were used again with
+    less than full accuracy they may not; then there is nothing to go on with.
+    """
+    for count, out in enumerate(outs):
+        if count >= len(seen):
+            if out.finish != FinishReason.CANCELLED:
+                seen.append(out.id)
+            yield out
+        elif out.id != seen[count]:
+            yield TokenOut(-1, "", 0.0, "model", finish=FinishReason.CANCELLED)
+            return
 
 
 def told(connection: Connection, op: str) -> dict[str, Any]:

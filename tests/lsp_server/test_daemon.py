@@ -28,7 +28,7 @@ from qcoder.model.request import (
     StopRules,
     TokenOut,
 )
-from qcoder.model.shared import SharedEngine, told
+from qcoder.model.shared import SharedEngine, going_on, told
 from qcoder.model.shared_frames import ModelSpec, packed, request_frame, request_of, unpacked
 
 SPEC = ModelSpec("/models/one")
@@ -237,6 +237,18 @@ def test_the_model_is_maintained_when_a_prompt_was_computed_ahead(tmp_path: Path
         list(one.generate(request(max_tokens=0)))
         until(lambda: engine.times == 1)
         one.close()
+
+
+def test_what_begins_again_goes_on_or_ends_but_never_changes_its_mind() -> None:
+    def outs(*ids: int) -> Iterator[TokenOut]:
+        return iter([TokenOut(n, str(n), 0.0, "model") for n in ids])
+
+    seen: list[int] = []
+    assert text_of(going_on(outs(1, 2), seen)) == "12"
+    assert text_of(going_on(outs(1, 2, 3), seen)) == "3"
+    (last,) = going_on(outs(1, 7, 3), seen)
+    assert (last.finish, last.text) == (FinishReason.CANCELLED, "")
+    assert seen == [1, 2, 3]
 
 
 def test_errors_of_the_model_reach_the_client_that_caused_them(tmp_path: Path) -> None:
