@@ -122,18 +122,26 @@ class PythonFile:
 
     @cached_property
     def imports(self) -> dict[str, str]:
-        """What an imported name stands for: {"sleep": "time.sleep", "sp": "subprocess"}."""
+        """What an imported name stands for: {"sleep": "time.sleep", "sp": "subprocess"}.
+
+        A name that stands for different things in different functions is left out.
+        """
         names: dict[str, str] = {}
+        unclear: set[str] = set()
         for node in self.nodes.get("import_statement", []):
             for item in node.children_by_field_name("name"):
                 target, alias = _import_item(item)
-                names[alias or target.split(".")[0]] = target if alias else target.split(".")[0]
+                name = alias or target.split(".")[0]
+                names[name] = target if alias else name
         for node in self.nodes.get("import_from_statement", []):
             module = node.child_by_field_name("module_name")
             for item in node.children_by_field_name("name"):
                 target, alias = _import_item(item)
-                names[alias or target] = f"{text_of(module)}.{target}"
-        return names
+                start = text_of(module)
+                whole = start + target if start.endswith(".") else f"{start}.{target}"
+                if names.setdefault(alias or target, whole) != whole:
+                    unclear.add(alias or target)
+        return {name: whole for name, whole in names.items() if name not in unclear}
 
     def resolve(self, node: Node | None) -> str:
         """Full dotted name of a name or attribute chain through the imports; "" for others.

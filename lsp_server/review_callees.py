@@ -80,8 +80,10 @@ def top_level(name: str, file: PythonFile, hops: int = 0) -> list[Symbol]:
     target = file.imports.get(name)
     if target is None or hops >= MAX_HOPS:
         return []
-    module, _, original = target.rpartition(".")
-    other = imported_file(module or ".", file) if module or target.startswith(".") else None
+    module, dot, original = target.rpartition(".")
+    if not module.strip("."):
+        module += dot
+    other = imported_file(module, file) if module else None
     return top_level(original, other, hops + 1) if other is not None else []
 
 

@@ -109,6 +109,9 @@ def check_unawaited(file: PythonFile) -> Iterator[Hit]:
         yield Hit(call, f"`{name}` is a coroutine: {misuse}", fix)
 
 
+NOT_COROUTINES = re.compile(r"executor|submit|schedule|create_task|ensure_future|[._](start|run)_")
+"""What gives a future that runs by itself, and may be awaited or not."""
+
 MIN_AWAITED = 2
 """Other calls of a method that are awaited, for one that is not to be a slip."""
 
@@ -152,6 +155,8 @@ def is_always_awaited(call: Node, file: PythonFile) -> bool:
     if around.type != "function_definition" or not is_async(around):
         return False
     whole = dotted(function)
+    if NOT_COROUTINES.search(whole):
+        return False
     calls = calls_by_method(file).get(text_of(function.child_by_field_name("attribute")), [])
     others = [other for other in calls if other != call]
     if not whole or not all(is_awaited(other) for other in others):

@@ -10,6 +10,7 @@ from qcoder.lsp_server.python_tree import (
     PythonFile,
     dotted,
     enclosing,
+    parents,
     text_of,
     walk,
 )
@@ -239,6 +240,8 @@ def first_use(statements: list[Node], name: str, test: Node, file: PythonFile) -
             if node.type in SCOPES:
                 continue
             found = use_before(node, name)
+            if found is not None and is_conditional(found, statement):
+                return
             if found is not None:
                 line = test.start_point[0] + 1
                 yield Hit(
@@ -250,6 +253,20 @@ def first_use(statements: list[Node], name: str, test: Node, file: PythonFile) -
                 return
             if node.type == "except_clause" or (node.type == "if_statement" and asks(node, name)):
                 return
+
+
+def is_conditional(node: Node, statement: Node) -> bool:
+    """Whether a node of a statement is evaluated only when something else allows it."""
+    child = node
+    for parent in parents(node):
+        if child == statement:
+            return False
+        if parent.type == "boolean_operator" and parent.child_by_field_name("left") != child:
+            return True
+        if parent.type == "conditional_expression":
+            return True
+        child = parent
+    return False
 
 
 def hides(node: Node, name: str) -> bool:

@@ -239,6 +239,8 @@ class Trace:
     def branches(self, node: Node, state: State) -> State:
         """`if`: a condition that asks about the name may know more than we do."""
         condition = node.child_by_field_name("condition")
+        if condition is not None and self.settles([condition]):
+            state = State.SETTLED
         asked = condition is not None and self.asks(condition)
         inside = State.SETTLED if asked and state is State.OPEN else state
         ends = [self.block(b, inside) for b in node.children_by_field_name("consequence")]

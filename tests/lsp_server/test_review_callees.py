@@ -58,6 +58,24 @@ def test_the_class_of_a_variable_is_known(package: Path, body: str, expected: st
     assert names == ([expected] if expected else [])
 
 
+def test_a_sibling_module_is_not_taken_for_its_package(package: Path) -> None:
+    (package / "src/pkg/__init__.py").write_text("async def setup(a, b): ...\n")
+    (package / "src/pkg/api.py").write_text("def setup(a): ...\n")
+    (package / "src/pkg/use.py").write_text(
+        "from . import api, store\nasync def f():\n    api.setup(1)\n    store.save(1, 2)\n"
+    )
+    assert found(package, "src/pkg/use.py") == [("unawaited-coroutine", 3)]
+
+
+def test_a_name_that_functions_import_from_different_places_is_unclear(package: Path) -> None:
+    (package / "src/pkg/other.py").write_text("def save(one): ...\n")
+    (package / "src/pkg/use.py").write_text(
+        "async def f():\n    from .store import save\n    save(1, 2)\n"
+        "def g():\n    from .other import save\n    save(1)\n"
+    )
+    assert found(package, "src/pkg/use.py") == []
+
+
 def test_an_edited_import_is_read_again(package: Path) -> None:
     use = package / "src/pkg/use.py"
     use.write_text("from .store import save\nasync def f():\n    save(1, 2)\n")
