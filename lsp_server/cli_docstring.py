@@ -19,6 +19,7 @@ from qcoder.lsp_server.cli_workspace import settings_of
 from qcoder.lsp_server.completion import is_refused
 from qcoder.lsp_server.docstring import applied, docstring_edits, drifts_in
 from qcoder.lsp_server.docstring_convention import COMMENT_STYLES, styles_of
+from qcoder.lsp_server.docstring_python import MODULE
 from qcoder.lsp_server.headless import InputError, file_table, snapshot_of_file
 from qcoder.lsp_server.snapshot import DocstringEdit, Snapshot, TextEdit
 from qcoder.model.engine import Engine
@@ -157,7 +158,7 @@ def checked(
     path = snapshot.path
     missing = docstring_edits(snapshot, None, symbol=symbol, style=style)
     found = [
-        Remark(path, e.line + 1, e.symbol, MISSING, f"`{e.symbol}` has no docstring")
+        Remark(path, e.line + 1, e.symbol, MISSING, f"{spoken(e.symbol)} has no docstring")
         for e in missing
     ]
     for shape, drift in drifts_in(snapshot, symbol=symbol):
@@ -165,6 +166,11 @@ def checked(
         message = f"`{shape.symbol}`: {drift.message}"
         found.append(Remark(path, row + 1, shape.symbol, drift.rule, message))
     return missing, sorted(found, key=lambda r: (r.line, r.rule, r.message))
+
+
+def spoken(symbol: str) -> str:
+    """What a symbol is called in a sentence."""
+    return "the module" if symbol == MODULE else f"`{symbol}`"
 
 
 def show_remarks(

@@ -121,6 +121,7 @@ TRUTHS = frozenset({"True", "False", "true", "false"})
 ITSELF = ({"self"}, {"this"}, {"cls"})
 TELLING = (["timeout"], ["overflow"], ["abort"], ["exit"], ["disconnect"], ["cancelled"], ["io"])
 MAX_NAMED = 3
+MAX_MODULE_SUMMARY = 80
 
 
 def fallback(shape: Shape) -> Prose:
@@ -207,11 +208,15 @@ def module_summary(shape: Shape, words: list[str]) -> str:
     names = [f"`{name}`" for name in shape.contents]
     if not names:
         return sentence(words) if words else "A module."
-    shown, more = names[:MAX_NAMED], len(names) - MAX_NAMED
-    if more > 0:
-        return f"Provide {', '.join(shown)} and {more} more."
-    *head, last = shown
-    return f"Provide {', '.join(head)} and {last}." if head else f"Provide {last}."
+    for count in range(min(MAX_NAMED, len(names)), 0, -1):
+        *head, last = [
+            *names[:count],
+            *([f"{len(names) - count} more"] if count < len(names) else []),
+        ]
+        text = f"Provide {', '.join(head)} and {last}." if head else f"Provide {last}."
+        if len(text) <= MAX_MODULE_SUMMARY:
+            return text
+    return sentence(words) if words else "A module."
 
 
 def parameter_text(parameter: Parameter) -> str:
