@@ -204,6 +204,12 @@ class NativeDecoder:
         )
 
     @property
+    def weights(self) -> list[Tensor]:
+        """The matrices, in the order in which they are read."""
+        parts = [(x.qkv, x.out, x.gate_up, x.down) for x in self.layers]
+        return [matrix.data for layer in parts for matrix in layer] + [self.head.data]
+
+    @property
     def page_halves(self) -> int:
         """Float16 values of a page."""
         return self.shape.page_halves(len(self.layers))

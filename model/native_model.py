@@ -25,12 +25,14 @@ from qcoder.kernels.native_decoder import (
     TiledMatrix,
 )
 from qcoder.kernels.native_library import Native
+from qcoder.kernels.prefault import prefault
 from qcoder.kernels.rotary import frequencies
 from qcoder.model.attention import Attention
 from qcoder.model.config import ModelConfig
 from qcoder.model.decoder import Decoder, Layer, Pass
 from qcoder.model.kv_cache import CacheShape
 from qcoder.model.linear import Linear
+from qcoder.model.memory import available_bytes
 from qcoder.model.mlp import DenseMlp, SparseMlp
 from qcoder.model.page_archive import PageArchive
 from qcoder.model.paged_cache import Page, PagedSequence, PageStore
@@ -44,6 +46,9 @@ millisecond, and on a busy machine a second thread may be waited for as long as 
 """
 
 ALONE_TOKENS = 4
+
+PREFAULT_FROM_BYTES = 200 << 20
+"""Weights are mapped ahead from this size on."""
 
 
 class NativeModel:
@@ -134,6 +139,8 @@ def native_model(decoder: Decoder, reuse: str = "exact") -> NativeModel | None:
     native: Native = decoder.head.native
     frequency = frequencies(c.rotary_dim, c.rope_theta, c.yarn)
     kernels = NativeDecoder(native, shape, layers, decoder.norm, _matrix(decoder.head), frequency)
+    if decoder.weight_bytes > PREFAULT_FROM_BYTES:
+        prefault(kernels.weights, available_bytes)
     return NativeModel(decoder, kernels, reuse)
 
 

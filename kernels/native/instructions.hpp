@@ -19,7 +19,7 @@ struct Activations {
 using TileFunction = void (*)(const uint8_t* weights, int groups, const Activations& x,
                               const int64_t* rows, float* const* out, int64_t count);
 
-constexpr int kAhead = 4096;  // bytes between what is multiplied and what is fetched
+constexpr int kAhead = 12288;  // bytes between what is multiplied and what is fetched
 constexpr int kKeys = 32;      // tokens of a page of the KV cache
 
 // Keys and values of up to 32 tokens, all layers: for each layer and head the keys [head_dim][32] and
@@ -100,8 +100,10 @@ static inline uint16_t to_half(float value) {
   return static_cast<uint16_t>(sign | ((rounded - 0x38000000) >> 13));
 }
 
+// Into the second cache: the first has too few lines under way to keep up with memory (14 GB/s a core
+// against 20).
 #if defined(__GNUC__) || defined(__clang__)
-#define QCODER_FETCH(address) __builtin_prefetch(address)
+#define QCODER_FETCH(address) __builtin_prefetch(address, 0, 2)
 #else
 #define QCODER_FETCH(address)
 #endif
