@@ -56,30 +56,16 @@ COMMON: dict[str, Any] = {
 }
 SHAPES: dict[str, dict[str, Any]] = {
     "small": {
-        "hidden_size": 512,
-        "num_hidden_layers": 12,
-        "num_attention_heads": 8,
-        "num_key_value_heads": 2,
-        "head_dim": 64,
-        "num_experts": 32,
-        "num_experts_per_tok": 4,
-        "moe_intermediate_size": 256,
-        "intermediate_size": 1024,
-        "vocab_size": 16_384,
+        "hidden_size": 512, "num_hidden_layers": 12, "num_attention_heads": 8,
+        "num_key_value_heads": 2, "head_dim": 64, "num_experts": 32, "num_experts_per_tok": 4,
+        "moe_intermediate_size": 256, "intermediate_size": 1024, "vocab_size": 16_384,
     },
     "mid": {
-        "hidden_size": 2048,
-        "num_hidden_layers": 4,
-        "num_attention_heads": 32,
-        "num_key_value_heads": 4,
-        "head_dim": 128,
-        "num_experts": 128,
-        "num_experts_per_tok": 8,
-        "moe_intermediate_size": 768,
-        "intermediate_size": 6144,
-        "vocab_size": 151_936,
+        "hidden_size": 2048, "num_hidden_layers": 4, "num_attention_heads": 32,
+        "num_key_value_heads": 4, "head_dim": 128, "num_experts": 128, "num_experts_per_tok": 8,
+        "moe_intermediate_size": 768, "intermediate_size": 6144, "vocab_size": 151_936,
     },
-}
+}  # fmt: skip
 
 
 def tensor_shapes(c: dict[str, Any]) -> dict[str, tuple[int, ...]]:

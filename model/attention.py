@@ -73,7 +73,9 @@ def load_attention(
     if c.qk_norm:
         q_norm = norm(reader, stem + "q_norm", c.head_dim, norm_offset)
         k_norm = norm(reader, stem + "k_norm", c.head_dim, norm_offset)
-        qk_norm = torch.stack([q_norm] * c.num_heads + [k_norm] * c.num_kv_heads)
+        # Not stacked: of tensors without content (`headers_only`) that would load torch's compiler.
+        qk_norm = q_norm.new_empty(c.num_heads + c.num_kv_heads, c.head_dim)
+        qk_norm[: c.num_heads], qk_norm[c.num_heads :] = q_norm, k_norm
     return Attention(
         slot=slot,
         qkv=reader.linear(parts, hidden, c.attention_bias),

@@ -8,6 +8,7 @@ bits per byte nor accuracy measurably (docs/LOG.md).
 
 from __future__ import annotations
 
+import ctypes
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
@@ -122,19 +123,20 @@ def as_tiles(matrix: Matrix, rows: bool) -> Tiles | None:
 
 
 def adjacent(parts: Sequence[Tensor]) -> Tensor:
-    """The bytes of all parts: a view where they lie behind each other in one file, else a copy."""
+    """The bytes of all parts: a view where they lie behind each other in memory, else a copy."""
+    first = parts[0]
+    size_bytes = sum(part.nbytes for part in parts)
     if len(parts) == 1:
-        return parts[0]
-    first, storage = parts[0], parts[0].untyped_storage()
-    end = first.data_ptr()
-    for part in parts:
-        if part.data_ptr() != end or part.untyped_storage().data_ptr() != storage.data_ptr():
-            return torch.cat([part.flatten() for part in parts])
-        end += part.nbytes
+        return first
     if first.is_meta:
+        return first.new_empty(size_bytes)
+    ends = [part.data_ptr() + part.nbytes for part in parts]
+    if any(part.data_ptr() != end for part, end in zip(parts[1:], ends, strict=False)):
         return torch.cat([part.flatten() for part in parts])
-    size = sum(part.nbytes for part in parts)
-    return torch.as_strided(first, (size,), (1,), first.storage_offset())
+    block = (ctypes.c_uint8 * size_bytes).from_address(first.data_ptr())
+    # What keeps the memory lives as long as the view.
+    block.parts = list(parts)  # type: ignore[attr-defined]
+    return torch.frombuffer(block, dtype=torch.uint8)
 
 
 def group_of(columns: int) -> int | None:

@@ -266,3 +266,11 @@ def test_parts_behind_each_other_in_a_file_are_not_copied() -> None:
     assert joined.tolist() == list(range(8, 32))
     apart = adjacent([whole[8:24], whole[32:40]])
     assert apart.tolist() == [*range(8, 24), *range(32, 40)]
+
+
+def test_the_view_keeps_the_memory() -> None:
+    storage = torch.full((1 << 22,), 7, dtype=torch.uint8)
+    joined = adjacent([storage[: 1 << 21], storage[1 << 21 :]])
+    del storage
+    torch.full((1 << 22,), 9, dtype=torch.uint8)
+    assert bool((joined == 7).all())
