@@ -27,7 +27,7 @@ MAX_BRACKETS = 15_000
 
 
 LISTED = (
-    "assignment", "augmented_assignment", "break_statement", "call", "class_definition",
+    "assignment", "augmented_assignment", "boolean_operator", "break_statement", "call", "class_definition",
     "comparison_operator", "continue_statement", "delete_statement", "for_statement",
     "function_definition", "if_statement", "import_from_statement", "import_statement",
     "raise_statement", "return_statement", "try_statement", "while_statement", "with_statement",

@@ -10,10 +10,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass
-from functools import lru_cache
-from pathlib import Path
 
-from qcoder.context.privacy import refused
 from qcoder.lsp_server.python_tree import (
     FUNCTIONS,
     SCOPES,
@@ -26,10 +23,9 @@ from qcoder.lsp_server.python_tree import (
     parents,
     text_of,
 )
+from qcoder.lsp_server.review_modules import imported_file, known_names, parent_module
 
-MAX_IMPORTED_BYTES = 400_000
 MAX_HOPS = 4
-KEPT = "kept"
 TYPES = frozenset({"class_definition"})
 
 
@@ -48,15 +44,18 @@ class Symbol:
 def callees(call: Node, file: PythonFile) -> list[Symbol]:
     """Functions and classes that a call may mean; none when that is not known for sure."""
     function = call.child_by_field_name("function")
-    if function is None:
+    if function is None or function.type not in ("identifier", "attribute"):
+        return []
+    last = function.child_by_field_name("attribute") or function
+    if text_of(last) not in known_names(file):
         return []
     if function.type == "identifier":
         name = text_of(function)
-        both = name in file.imports and name in module_table(file)
-        found = [] if both or is_in_class(name, call, file) else top_level(name, file)
-        return found if found and not is_rebound(name, call, file) else []
-    if function.type != "attribute":
-        return []
+        found = top_level(name, file)
+        if not found or (name in file.imports and name in module_table(file)):
+            return []
+        hidden = is_in_class(name, call, file) or is_rebound(name, call, file)
+        return [] if hidden else found
     owner = dotted(function.child_by_field_name("object"))
     name = text_of(function.child_by_field_name("attribute"))
     if not owner:
@@ -80,9 +79,7 @@ def top_level(name: str, file: PythonFile, hops: int = 0) -> list[Symbol]:
     target = file.imports.get(name)
     if target is None or hops >= MAX_HOPS:
         return []
-    module, dot, original = target.rpartition(".")
-    if not module.strip("."):
-        module += dot
+    module, original = parent_module(target), target.rpartition(".")[2]
     other = imported_file(module, file) if module else None
     return top_level(original, other, hops + 1) if other is not None else []
 
@@ -123,72 +120,6 @@ def _table(owner: Node, file: PythonFile, cache: dict[object, object]) -> dict[s
     return table
 
 
-def imported_file(module: str, file: PythonFile) -> PythonFile | None:
-    """The workspace's file of a dotted module name as a file writes it (`.a`, `pkg.a`)."""
-    key = ("module", module)
-    # A tree that is kept for others must not remember what files it met: they change.
-    if key not in file.cache or KEPT in file.cache:
-        file.cache[key] = file_at(module_path(module, file), file.root_path)
-    found = file.cache[key]
-    return found if isinstance(found, PythonFile) else None
-
-
-def file_at(path: Path | None, root: Path | None, size_bytes: int = -1) -> PythonFile | None:
-    """The tree of a workspace file, of a certain size when one is given; None when it is not there."""
-    if path is None or root is None or not path.is_relative_to(root):
-        return None
-    try:
-        status = path.stat()
-    except OSError:
-        return None
-    if status.st_size > MAX_IMPORTED_BYTES or size_bytes not in (-1, status.st_size):
-        return None
-    return read_file(path, root, status.st_mtime_ns, status.st_size)
-
-
-@lru_cache(maxsize=192)
-def read_file(path: Path, root: Path, changed_ns: int, size_bytes: int) -> PythonFile | None:
-    """A file's tree; the time of its last change makes an edited file another one."""
-    try:
-        data = path.read_bytes()
-    except OSError:
-        return None
-    if refused(path.relative_to(root).as_posix(), data) is not None:
-        return None
-    text = data.decode("utf-8", "replace").replace("\r\n", "\n")
-    file = PythonFile.parse(text, path, root)
-    if file is not None:
-        file.cache[KEPT] = True
-    return file
-
-
-def module_path(module: str, file: PythonFile) -> Path | None:
-    """Path of a module below the workspace's root; None when it is not there."""
-    if file.path is None or file.root_path is None or not module:
-        return None
-    names = module.lstrip(".")
-    dots = len(module) - len(names)
-    if dots:
-        start = file.path.parent
-        for _ in range(dots - 1):
-            start = start.parent
-    else:
-        start = package_parent(file.path, file.root_path)
-    base = start.joinpath(*names.split(".")) if names else start
-    for path in (base / "__init__.py", base.with_name(base.name + ".py")):
-        if path.is_relative_to(file.root_path) and path.is_file() and path != file.path:
-            return path
-    return None
-
-
-def package_parent(path: Path, root: Path) -> Path:
-    """The folder from which absolute imports of a file's own package start."""
-    folder = path.parent
-    while folder != root and (folder / "__init__.py").is_file() and folder.parent != folder:
-        folder = folder.parent
-    return folder
-
-
 def class_of(owner: str, place: Node, file: PythonFile) -> Symbol | None:
     """Class of what a dotted name holds at a place: `self`, an annotated or built variable."""
     around = enclosing(place, TYPES)
@@ -204,14 +135,25 @@ def class_of(owner: str, place: Node, file: PythonFile) -> Symbol | None:
 
 def attribute_class(around: Node, name: str, file: PythonFile) -> Symbol | None:
     """Class of `self.name` when every assignment of the class agrees on one constructor."""
-    found = []
-    for node in file.within("assignment", around):
-        left = node.child_by_field_name("left")
-        if left is not None and left.type == "attribute" and dotted(left) == f"self.{name}":
-            found.append(built_class(node, file))
+    found = [built_class(node, file) for node in assignments(around, file).get(f"self.{name}", ())]
     first = found[0] if found else None
     same = first is not None and all(f is not None and f.node == first.node for f in found)
     return first if same else None
+
+
+def assignments(around: Node, file: PythonFile) -> dict[str, list[Node]]:
+    """Assignments inside a node by the dotted name that they are to."""
+    key = ("assignments", around.id)
+    known = file.cache.get(key)
+    if isinstance(known, dict):
+        return known
+    found: dict[str, list[Node]] = {}
+    for node in file.within("assignment", around):
+        name = dotted(node.child_by_field_name("left"))
+        if name:
+            found.setdefault(name, []).append(node)
+    file.cache[key] = found
+    return found
 
 
 def variable_class(name: str, place: Node, file: PythonFile) -> Symbol | None:

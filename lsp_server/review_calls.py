@@ -76,10 +76,10 @@ def check_swapped(file: PythonFile) -> Iterator[Hit]:
         arguments = arguments_of(call)
         if arguments is None or len(signatures) != 1 or is_symmetric(call, signatures[0]):
             continue
-        if is_called_again(call, signatures[0], file):
-            continue
         pair = swapped_pair(arguments, signatures[0])
-        if pair is not None and not is_turned_on_purpose(call, pair):
+        if pair is None or is_called_again(call, signatures[0], file):
+            continue
+        if not is_turned_on_purpose(call, pair):
             first, second = pair
             yield Hit(
                 call,

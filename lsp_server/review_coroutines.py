@@ -18,7 +18,13 @@ from qcoder.lsp_server.python_tree import (
     own_nodes,
     text_of,
 )
-from qcoder.lsp_server.review_callees import bindings_of, callees, is_rebound
+from qcoder.lsp_server.review_callees import (
+    assignments,
+    bindings_of,
+    callees,
+    is_rebound,
+)
+from qcoder.lsp_server.review_modules import coroutine_names
 from qcoder.lsp_server.review_rule import Hit
 
 BLOCKING = {
@@ -96,7 +102,12 @@ def check_unawaited(file: PythonFile) -> Iterator[Hit]:
     """Coroutines that are never awaited: dropped, or used as if they were their result."""
     if "async" not in file.text and "await" not in file.text:
         return
+    names = suspects(file)
     for call in file.nodes.get("call", []):
+        function = call.child_by_field_name("function")
+        last = function.child_by_field_name("attribute") if function is not None else None
+        if text_of(last or function) not in names:
+            continue
         misuse = misused(call, file)
         if not misuse or not makes_coroutine(call, file) or is_known_to_others(call, file):
             continue
@@ -107,6 +118,20 @@ def check_unawaited(file: PythonFile) -> Iterator[Hit]:
         bare = call.parent is not None and call.parent.type in ("attribute", "subscript")
         fix = (f"(await {text})" if bare else f"await {text}") if inside else None
         yield Hit(call, f"`{name}` is a coroutine: {misuse}", fix)
+
+
+def suspects(file: PythonFile) -> frozenset[str]:
+    """Last names of calls that may make a coroutine: few, so that the others cost nothing."""
+    awaited = {
+        text_of(last)
+        for call in file.nodes.get("call", [])
+        if is_awaited(call) and (function := call.child_by_field_name("function")) is not None
+        if (last := function.child_by_field_name("attribute")) is not None
+    }
+    imported = {n for n, whole in file.imports.items() if whole in COROUTINES}
+    methods = frozenset().union(*COROUTINE_METHODS.values())
+    plain = frozenset(name.rpartition(".")[2] for name in COROUTINES)
+    return coroutine_names(file) | awaited | imported | methods | plain | ASYNC_ONLY_METHODS
 
 
 NOT_COROUTINES = re.compile(r"executor|submit|schedule|create_task|ensure_future|[._](start|run)_")
@@ -198,9 +223,8 @@ def constructor_of(owner: str, place: Node, file: PythonFile) -> str:
         return ""
     names = {
         file.callee(value)
-        for node in file.within("assignment", around)
-        if dotted(node.child_by_field_name("left")) == owner
-        and (value := node.child_by_field_name("right")) is not None
+        for node in assignments(around, file).get(owner, ())
+        if (value := node.child_by_field_name("right")) is not None
     }
     return names.pop() if len(names) == 1 else ""
 

@@ -145,7 +145,7 @@ def check_none(file: PythonFile) -> Iterator[Hit]:
 def none_in_if(node: Node, file: PythonFile) -> Iterator[Hit]:
     """Uses in the branch, or after the `if`, in which a name is known to be None."""
     condition, body = node.child_by_field_name("condition"), node.child_by_field_name("consequence")
-    if condition is None or body is None:
+    if condition is None or body is None or "None" not in text_of(condition):
         return
     for name in none_names(condition, "is"):
         yield from first_use(body.named_children, name, node, file)

@@ -7,7 +7,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 
 from qcoder.lsp_server.python_tree import PythonFile
-from qcoder.lsp_server.review_callees import file_at
+from qcoder.lsp_server.review_modules import file_at
 from qcoder.lsp_server.review_passes import PASSES
 from qcoder.lsp_server.review_patterns import pattern_matches, root_of
 from qcoder.lsp_server.review_rule import Hit, Match, Rule

@@ -12,6 +12,7 @@ from qcoder.lsp_server import (
     review_guards,
     review_leaks,
     review_locks,
+    review_repeats,
     review_slips,
     review_threads,
 )
@@ -35,6 +36,10 @@ PASSES: Mapping[str, Pass] = {
     "unreachable": review_flow.check_unreachable,
     "shadowed_handler": review_flow.check_shadowed_handler,
     "none": review_flow.check_none,
+    "compared_with_itself": review_repeats.check_compared_with_itself,
+    "same_operands": review_repeats.check_same_operands,
+    "repeated_condition": review_repeats.check_repeated_condition,
+    "assigned_to_itself": review_repeats.check_assigned_to_itself,
     "mutable_default": review_slips.check_mutable_default,
     "return_in_finally": review_slips.check_return_in_finally,
     "changed_while_iterated": review_slips.check_changed_while_iterated,
