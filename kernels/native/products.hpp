@@ -17,6 +17,8 @@
 
 constexpr int kRows = 16;
 constexpr int kBlock = 64;  // tokens that a tile is multiplied with before the next one is read
+constexpr int kFew = 32;    // the same for experts, which have fewer
+constexpr int kNeighbours = 8;  // tiles of a piece of work: what is fetched ahead is the same thread's
 
 struct Matrix {
   const uint8_t* data;
@@ -96,20 +98,24 @@ inline void product(Engine& engine, const Matrix& matrix, const float* x, int64_
   const TileFunction tiles = engine.set.tiles(matrix.bits, matrix.group);
   const Activations input = engine.input.view(width);
   const int64_t tile_bytes = matrix.tile_bytes();
-  engine.pool.run(matrix.tiles(), [&](int64_t tile) {
+  const int64_t pieces = (matrix.tiles() + kNeighbours - 1) / kNeighbours;
+  engine.pool.run(pieces, [&](int64_t piece) {
     alignas(64) float parts[kBlock][kRows];
     float* out[kBlock];
     int64_t numbers[kBlock];
     for (int i = 0; i < kBlock; ++i) out[i] = parts[i];
-    for (int64_t start = 0; start < tokens; start += kBlock) {
-      const int64_t count = std::min<int64_t>(kBlock, tokens - start);
-      for (int64_t i = 0; i < count; ++i) numbers[i] = start + i;
-      tiles(matrix.data + tile * tile_bytes, matrix.groups(), input, numbers, out, count);
-      for (int64_t i = 0; i < count; ++i) {
-        float* to = y + (start + i) * stride + tile * kRows;
-        for (int r = 0; r < kRows; ++r) {
-          const float value = bias ? parts[i][r] + bias[tile * kRows + r] : parts[i][r];
-          to[r] = add ? to[r] + value : value;
+    const int64_t end = std::min(matrix.tiles(), (piece + 1) * kNeighbours);
+    for (int64_t tile = piece * kNeighbours; tile < end; ++tile) {
+      for (int64_t start = 0; start < tokens; start += kBlock) {
+        const int64_t count = std::min<int64_t>(kBlock, tokens - start);
+        for (int64_t i = 0; i < count; ++i) numbers[i] = start + i;
+        tiles(matrix.data + tile * tile_bytes, matrix.groups(), input, numbers, out, count);
+        for (int64_t i = 0; i < count; ++i) {
+          float* to = y + (start + i) * stride + tile * kRows;
+          for (int r = 0; r < kRows; ++r) {
+            const float value = bias ? parts[i][r] + bias[tile * kRows + r] : parts[i][r];
+            to[r] = add ? to[r] + value : value;
+          }
         }
       }
     }
@@ -144,23 +150,30 @@ inline void add_experts(Engine& engine, const Experts& e, const float* x, const 
   const int64_t active = static_cast<int64_t>(routing.active.size());
 
   const Activations input = engine.input.view(e.hidden);
-  engine.pool.run(active * first_tiles, [&](int64_t piece) {
-    const int64_t expert = routing.active[piece / first_tiles], tile = piece % first_tiles;
+  const int64_t across = (first_tiles + kNeighbours - 1) / kNeighbours;
+  engine.pool.run(active * across, [&](int64_t piece) {
+    const int64_t expert = routing.active[piece / across];
+    const int64_t tile = piece % across * kNeighbours;
+    const int64_t tiles = std::min<int64_t>(kNeighbours, first_tiles - tile);
     const uint8_t* gate = e.gate_up + (expert * 2 * first_tiles + tile) * first_bytes;
     const uint8_t* up = gate + first_tiles * first_bytes;
-    alignas(64) float gates[kBlock][kRows], ups[kBlock][kRows];
-    float *gate_out[kBlock], *up_out[kBlock];
-    for (int i = 0; i < kBlock; ++i) gate_out[i] = gates[i], up_out[i] = ups[i];
+    alignas(64) float gates[kFew][kNeighbours * kRows], ups[kFew][kNeighbours * kRows];
     const int64_t end = routing.begins[expert + 1];
-    for (int64_t start = routing.begins[expert]; start < end; start += kBlock) {
-      const int64_t count = std::min<int64_t>(kBlock, end - start);
-      int64_t numbers[kBlock];
+    for (int64_t start = routing.begins[expert]; start < end; start += kFew) {
+      const int64_t count = std::min<int64_t>(kFew, end - start);
+      int64_t numbers[kFew];
       for (int64_t i = 0; i < count; ++i) numbers[i] = routing.places[start + i] / top_k;
-      up_tiles(gate, first.groups(), input, numbers, gate_out, count);
-      up_tiles(up, first.groups(), input, numbers, up_out, count);
+      for (auto half : {gates, ups}) {  // each of them lies in one piece
+        const uint8_t* from = half == gates ? gate : up;
+        for (int64_t n = 0; n < tiles; ++n) {
+          float* out[kFew];
+          for (int i = 0; i < kFew; ++i) out[i] = half[i] + n * kRows;
+          up_tiles(from + n * first_bytes, first.groups(), input, numbers, out, count);
+        }
+      }
       for (int64_t i = 0; i < count; ++i) {
         float* to = engine.hidden.data() + routing.places[start + i] * size + tile * kRows;
-        engine.set.swiglu(gates[i], ups[i], kRows, to);
+        engine.set.swiglu(gates[i], ups[i], tiles * kRows, to);
       }
     }
   });
@@ -172,19 +185,23 @@ inline void add_experts(Engine& engine, const Experts& e, const float* x, const 
   });
 
   const Activations inner = engine.inner.view(size);
-  engine.pool.run(second_tiles, [&](int64_t tile) {
-    alignas(64) float parts[kBlock][kRows];
-    float* out[kBlock];
-    for (int i = 0; i < kBlock; ++i) out[i] = parts[i];
+  const int64_t pieces = (second_tiles + kNeighbours - 1) / kNeighbours;
+  engine.pool.run(pieces, [&](int64_t piece) {
+    alignas(64) float parts[kFew][kRows];
+    float* out[kFew];
+    for (int i = 0; i < kFew; ++i) out[i] = parts[i];
+    const int64_t last = std::min(second_tiles, (piece + 1) * kNeighbours);
     for (const int64_t expert : routing.active) {
-      const uint8_t* weights_of = e.down + (expert * second_tiles + tile) * second_bytes;
       const int64_t end = routing.begins[expert + 1];
-      for (int64_t start = routing.begins[expert]; start < end; start += kBlock) {
-        const int64_t count = std::min<int64_t>(kBlock, end - start);
-        down_tiles(weights_of, second.groups(), inner, routing.places.data() + start, out, count);
-        for (int64_t i = 0; i < count; ++i) {
-          float* to = y + routing.places[start + i] / top_k * e.hidden + tile * kRows;
-          for (int r = 0; r < kRows; ++r) to[r] += parts[i][r];
+      for (int64_t tile = piece * kNeighbours; tile < last; ++tile) {
+        const uint8_t* weights_of = e.down + (expert * second_tiles + tile) * second_bytes;
+        for (int64_t start = routing.begins[expert]; start < end; start += kFew) {
+          const int64_t count = std::min<int64_t>(kFew, end - start);
+          down_tiles(weights_of, second.groups(), inner, routing.places.data() + start, out, count);
+          for (int64_t i = 0; i < count; ++i) {
+            float* to = y + routing.places[start + i] / top_k * e.hidden + tile * kRows;
+            for (int r = 0; r < kRows; ++r) to[r] += parts[i][r];
+          }
         }
       }
     }
