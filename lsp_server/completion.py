@@ -132,9 +132,11 @@ def attempt(
     over = either(watch, block_end(ready.around) if ready.multiline else None)
     generated = collect(engine, request, threshold, over, calibrated)
     generated_at = time.perf_counter()
-    verdict = judge(generated, ready, threshold, 1 if invoked else settings.min_chars)
+    part = None
     if settings.partial and not (invoked or ready.multiline):
-        verdict = sure_part(verdict, ready, threshold)
+        part = sure_part(generated, ready, threshold)
+    min_chars = 1 if invoked else settings.min_chars
+    verdict = part or judge(generated, ready, threshold, min_chars)
     done = time.perf_counter()
     last = engine.stats().last
     times = {
@@ -182,17 +184,16 @@ def judge(generated: Generated, ready: Prepared, threshold: float, min_chars: in
     return Verdict(generated, reason, cleaned, novel)
 
 
-def sure_part(whole: Verdict, ready: Prepared, threshold: float) -> Verdict:
-    """Of a line that is not sure the sure beginning, if it has one; else the line as it was judged."""
-    generated = whole.generated
+def sure_part(generated: Generated, ready: Prepared, threshold: float) -> Verdict | None:
+    """Of a line that is not sure the sure beginning; None when it has none, or is sure as a whole."""
     if generated.confidence >= SURE_WHOLE or generated.finish == FinishReason.CANCELLED:
-        return whole
+        return None
     for text, confidence in generated.beginnings[:MAX_BEGINNINGS]:
         part = replace(generated, text=text, confidence=confidence, finish=PART)
-        partly = judge(part, ready, threshold, MIN_BEGINNING)
-        if partly.reason == "shown":
-            return partly
-    return whole
+        verdict = judge(part, ready, threshold, MIN_BEGINNING)
+        if verdict.reason == "shown":
+            return verdict
+    return None
 
 
 def came_of(
