@@ -9,6 +9,8 @@ from pathlib import Path
 import pytest
 import yaml
 
+pytestmark = pytest.mark.e2e
+
 ROOT = Path(__file__).resolve().parents[2]
 LEAK = "def load(path):\n    handle = open(path)\n    return handle.read()\n"
 CLEAN = "def load(path):\n    with open(path) as handle:\n        return handle.read()\n"
