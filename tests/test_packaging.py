@@ -42,6 +42,9 @@ def expected_files() -> set[str]:
     for path in (ROOT / "context" / "queries").iterdir():
         if path.suffix in (".py", ".scm"):
             found.add(f"qcoder/context/queries/{path.name}")
+    for path in (ROOT / "lsp_server" / "rules").iterdir():
+        if path.suffix in (".py", ".yml"):
+            found.add(f"qcoder/lsp_server/rules/{path.name}")
     for path in (ROOT / "model" / "weights").glob("*/*"):
         found.add(f"qcoder/model/weights/{path.parent.name}/{path.name}")
     return found
