@@ -9,7 +9,7 @@ from pathlib import Path
 from qcoder.lsp_server.python_tree import PythonFile
 from qcoder.lsp_server.review_modules import file_at
 from qcoder.lsp_server.review_passes import PASSES
-from qcoder.lsp_server.review_patterns import pattern_matches, root_of
+from qcoder.lsp_server.review_patterns import is_chained, pattern_matches, root_of
 from qcoder.lsp_server.review_rule import Hit, Match, Rule
 
 logger = logging.getLogger(__name__)
@@ -29,7 +29,8 @@ def matches(
     tried = [rule for rule in rules if rule.concerns(text)]
     if not tried:
         return
-    file = python_file(text, path, root) if language == "python" else None
+    followed = language == "python" and not is_chained(text)
+    file = python_file(text, path, root) if followed else None
     tree = root_of(text, language) if any(r.pattern is not None for r in tried) else None
     lines = text.split("\n")
     for rule in tried:

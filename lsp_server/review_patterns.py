@@ -26,7 +26,9 @@ GRAMMARS = {
 
 VARIABLE = re.compile(r"\$\$\$([A-Z_]+)|\$([A-Z_]+)")
 MAX_DEPTH = 400
-"""Patterns that look around cost the square of the depth: deeper texts are not for people."""
+MAX_BRANCHES = 1500
+MAX_CHAIN = 500
+"""Rules that look around cost the square of the depth: deeper texts are not for people."""
 
 _OPEN, _CLOSE = frozenset(b"([{"), frozenset(b")]}")
 _NO_BRACKETS = bytes(set(range(256)) - _OPEN - _CLOSE)
@@ -43,7 +45,10 @@ def root_of(text: str, language: str) -> SgNode | None:
 
 
 def is_deep(text: str) -> bool:
-    """Whether brackets are nested deeper than any program's."""
+    """Whether a text is nested deeper than any that people write."""
+    # A chain of `else if` nests, and so does `a.b().c()...`, without a bracket that stays open.
+    if text.count("else") > MAX_BRANCHES or is_chained(text):
+        return True
     depth = 0
     for byte in text.encode("utf-8", "replace").translate(None, _NO_BRACKETS):
         # Closing brackets in strings and comments must not hide the depth that follows.
@@ -51,6 +56,13 @@ def is_deep(text: str) -> bool:
         if depth > MAX_DEPTH:
             return True
     return False
+
+
+def is_chained(text: str) -> bool:
+    """Whether one line strings more calls together than any that people write."""
+    if text.count(").") <= MAX_CHAIN:
+        return False
+    return any(line.count(").") > MAX_CHAIN for line in text.split("\n"))
 
 
 def pattern_matches(rule: Rule, root: SgNode) -> Iterator[Match]:

@@ -5,6 +5,7 @@ import yaml
 
 from qcoder.lsp_server.review_matches import matches
 from qcoder.lsp_server.review_passes import PASSES
+from qcoder.lsp_server.review_patterns import root_of
 from qcoder.lsp_server.review_rule import Rule
 from qcoder.lsp_server.review_rules import all_rules, rule_of, rules_for
 
@@ -42,6 +43,19 @@ def test_no_rule_fails_on_broken_code(
     words = " ".join(word for rule in rules_for(language) for word in rule.mentions)
     list(matches(rules_for(language), f"{source}\n{words}", language))
     assert caplog.records == []
+
+
+@pytest.mark.parametrize(
+    ("language", "source"),
+    [
+        ("typescript", "if (x) { y(a[x]); } else " * 2000 + "{}"),
+        ("python", "x = a" + ".b(c)" * 2000 + "\nif x is 'a': pass\n"),
+        ("python", "x = " + "f(" * 500 + ")" * 500 + "\nif x is 'a': pass\n"),
+    ],
+)
+def test_what_nests_beyond_reason_is_left_out(language: str, source: str) -> None:
+    assert root_of(source, language) is None
+    assert list(matches(rules_for(language), source, language)) == []
 
 
 def test_every_pass_belongs_to_a_rule() -> None:
