@@ -88,6 +88,7 @@ def listening(path: Path) -> Iterator[Listener]:
     """A listener there, for the user alone; raises `ModelError` with what is in the way."""
     if not WINDOWS and len(os.fsencode(path)) > MAX_PATH_BYTES:
         raise ModelError(f"{path}: too long for a socket; set XDG_RUNTIME_DIR or --socket")
+    opened = contextlib.ExitStack()
     try:
         if not WINDOWS:
             path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
@@ -96,14 +97,17 @@ def listening(path: Path) -> Iterator[Listener]:
                 raise ModelError(
                     f"{path.parent}: others may enter this folder; `chmod 700` it or choose --socket"
                 )
-        with _only_one(path):
-            if not WINDOWS:
-                path.unlink(missing_ok=True)  # of a daemon that died
-            with Listener(str(path), family="AF_PIPE" if WINDOWS else "AF_UNIX") as listener:
-                if not WINDOWS:
-                    path.chmod(0o600)
-                yield listener
+        opened.enter_context(_only_one(path))
+        if not WINDOWS:
+            path.unlink(missing_ok=True)  # of a daemon that died
+        family = "AF_PIPE" if WINDOWS else "AF_UNIX"
+        listener = opened.enter_context(Listener(str(path), family=family))
+        if not WINDOWS:
+            path.chmod(0o600)
     except BlockingIOError:
         raise ModelError(f"{path}: a daemon is running already") from None
     except OSError as error:
+        opened.close()
         raise ModelError(f"{path}: cannot listen there ({error.strerror or error})") from None
+    with opened:
+        yield listener

@@ -5,7 +5,7 @@ import socket
 import threading
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from multiprocessing.connection import Connection
 from pathlib import Path
 from typing import Any
@@ -71,7 +71,8 @@ def daemon(folder: Path, *engines: Engine, idle_s: float = 60.0) -> Iterator[Dae
 def break_off(running: Daemon) -> None:
     """What clients see when the process of a daemon dies."""
     for peer in tuple(running._peers):
-        with socket.socket(fileno=os.dup(peer.connection.fileno())) as end:
+        # A client that is leaving may have closed it.
+        with suppress(OSError), socket.socket(fileno=os.dup(peer.connection.fileno())) as end:
             end.shutdown(socket.SHUT_RDWR)
 
 
