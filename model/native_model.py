@@ -50,6 +50,9 @@ ALONE_TOKENS = 4
 PREFAULT_FROM_BYTES = 200 << 20
 """Weights are mapped ahead from this size on."""
 
+PREFAULT_SHARE = 0.7
+"""Of the free memory, up to which they are: beyond it, reading all of them would push out what others use."""
+
 
 class NativeModel:
     """Weights and forward pass, as `Decoder`; sequences are in pages."""
@@ -139,7 +142,7 @@ def native_model(decoder: Decoder, reuse: str = "exact") -> NativeModel | None:
     native: Native = decoder.head.native
     frequency = frequencies(c.rotary_dim, c.rope_theta, c.yarn)
     kernels = NativeDecoder(native, shape, layers, decoder.norm, _matrix(decoder.head), frequency)
-    if decoder.weight_bytes > PREFAULT_FROM_BYTES:
+    if PREFAULT_FROM_BYTES < decoder.weight_bytes < PREFAULT_SHARE * available_bytes():
         prefault(kernels.weights, available_bytes)
     return NativeModel(decoder, kernels, reuse)
 
