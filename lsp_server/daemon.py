@@ -15,7 +15,7 @@ import logging
 import queue
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from functools import partial
 from multiprocessing.connection import Connection, Listener
@@ -26,6 +26,7 @@ from qcoder.model.engine import Engine
 from qcoder.model.errors import ModelError
 from qcoder.model.ngram import SuffixTable
 from qcoder.model.request import CancelToken, FinishReason, Priority
+from qcoder.model.scoring import TokenScores
 from qcoder.model.shared import going_on
 from qcoder.model.shared_frames import (
     PROTOCOL,
@@ -35,6 +36,7 @@ from qcoder.model.shared_frames import (
     ids_of,
     packed,
     request_of,
+    scores_frame,
     table_of,
     token_frame,
     unpacked,
@@ -154,6 +156,10 @@ class Daemon:
         elif op == "logits":
             ids = ids_of(frame["ids"]).tolist()
             self._submit(peer, number, Priority.REVIEW, partial(send_logits, peer, number, ids))
+        elif op == "score":
+            wanted = peer.running[number] = CancelToken()
+            scoring = Scoring(peer, ids_of(frame["ids"]).tolist(), frame["start"], number, wanted)
+            self._submit(peer, number, Priority.REVIEW, scoring.run)
         elif op == "status":
             peer.send({"op": "told", "number": number, **self.status()})
         elif op == "stop":
@@ -265,6 +271,32 @@ class Generation:
         self._peer.send({"op": "ended", "number": self._number, "stats": stats})
         if request.max_tokens == 0 and not request.cancel.cancelled:
             engine.maintain()  # a prompt that is computed ahead: nothing else is asked for
+        return True
+
+
+class Scoring:
+    """The scores of a text for a client; what was computed before a preemption counts."""
+
+    def __init__(
+        self, peer: Peer, ids: list[int], start: int, number: int, wanted: CancelToken
+    ) -> None:
+        self._peer, self._number, self._wanted = peer, number, wanted
+        self._ids, self._start = ids, start
+        self._pieces: Iterator[TokenScores] | None = None
+
+    def run(self, engine: Engine, token: CancelToken) -> bool:
+        """Send piece after piece; False when preempted."""
+        if self._pieces is None:
+            self._pieces = engine.score(self._ids, self._start)
+        while not self._wanted.cancelled:
+            piece = next(self._pieces, None)
+            if piece is None:
+                break
+            self._peer.send(scores_frame(piece, self._number))
+            if token.cancelled and not self._wanted.cancelled:
+                return False
+        stats = dataclasses.asdict(engine.stats())
+        self._peer.send({"op": "ended", "number": self._number, "stats": stats})
         return True
 
 

@@ -7,12 +7,15 @@ something else; what remains is a hint for a reader, never a verdict.
 
 from __future__ import annotations
 
+import math
 import statistics
 from bisect import bisect_right
+from collections.abc import Iterator
 from dataclasses import dataclass
 
 from qcoder.model.engine import Engine
 from qcoder.model.request import CancelToken
+from qcoder.model.scoring import TokenScores, joined
 
 WINDOW_TOKENS = 512
 MAX_WINDOWS = 16
@@ -135,19 +138,34 @@ def score_tokens(
             continue
         windows += 1
         context = max(0, begin - step)
-        logprobs = engine.logits([*header, *ids[context:end]]).log_softmax(dim=-1)
-        rows = logprobs[len(header) - 1 + begin - context : len(header) - 1 + end - context]
-        best_p, best = rows.max(dim=-1)
-        for i in range(begin, end):
-            actual = rows[i - begin, ids[i]]
+        pieces = engine.score([*header, *ids[context:end]], len(header) + begin - context)
+        scores = joined(until_cancelled(pieces, cancel))
+        found = zip(
+            range(begin, end),
+            scores.logprobs.tolist(),
+            scores.best.tolist(),
+            scores.best_logprobs.tolist(),
+            strict=False,  # fewer when it was cancelled
+        )
+        for i, logprob, best, best_logprob in found:
             scored.append(
                 _Scored(
                     start=ends[i] - len(tokenizer.token_bytes(ids[i])),
                     actual=tokenizer.token_bytes(ids[i]),
-                    expected=tokenizer.token_bytes(int(best[i - begin])),
-                    actual_p=float(actual.exp()),
-                    expected_p=float(best_p[i - begin].exp()),
-                    nats=-float(actual),
+                    expected=tokenizer.token_bytes(best),
+                    actual_p=math.exp(logprob),
+                    expected_p=math.exp(best_logprob),
+                    nats=-logprob,
                 )
             )
     return scored
+
+
+def until_cancelled(
+    pieces: Iterator[TokenScores], cancel: CancelToken | None
+) -> Iterator[TokenScores]:
+    """The pieces up to the first look at a cancelled token."""
+    for piece in pieces:
+        yield piece
+        if cancel is not None and cancel.cancelled:
+            return

@@ -12,6 +12,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Literal, Protocol, runtime_checkable
 
 from qcoder.model.request import GenerationRequest, GenerationStats, TokenOut
+from qcoder.model.scoring import TokenScores
 
 if TYPE_CHECKING:
     import torch
@@ -78,6 +79,13 @@ class Engine(Protocol):
 
     def logits(self, ids: list[int]) -> torch.Tensor:
         """[len(ids), vocab] float32: one full forward pass without cache, for parity checks."""
+        ...
+
+    def score(self, ids: list[int], start: int = 1) -> Iterator[TokenScores]:
+        """How expected ids[start:] are, each behind all before it: a few tokens a piece, in order.
+
+        Between two pieces the engine may be used for something else; a piece may be empty.
+        """
         ...
 
     def stats(self) -> EngineStats:

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 from qcoder.model.engine import EngineStats, ModelInfo
 from qcoder.model.errors import PromptTooLongError
 from qcoder.model.request import FinishReason, GenerationRequest, GenerationStats, TokenOut
+from qcoder.model.scoring import TokenScores, check_start, scores_of
 from qcoder.model.stop import StopFilter, interrupted
 
 if TYPE_CHECKING:
@@ -132,6 +133,12 @@ class FakeEngine:
         import torch
 
         return torch.zeros(len(ids), self.tokenizer.vocab_size)
+
+    def score(self, ids: list[int], start: int = 1) -> Iterator[TokenScores]:
+        """Of `logits`, in one piece."""
+        check_start(ids, start)
+        rows = self.logits(ids).numpy()
+        return iter([scores_of(rows[start - 1 : -1], ids[start:])])
 
     def stats(self) -> EngineStats:
         """Counters."""

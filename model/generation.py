@@ -21,15 +21,22 @@ from torch import Tensor
 from qcoder.model.decoder import Pass
 from qcoder.model.healing import Healing, PrefixIndex
 from qcoder.model.mixture import BlendResult, CopyState, Mixture, MixtureState
-from qcoder.model.request import FinishReason, GenerationRequest, GenerationStats, TokenOut
+from qcoder.model.pace import MOST_TOKENS, Pace
+from qcoder.model.request import (
+    FinishReason,
+    GenerationRequest,
+    GenerationStats,
+    Priority,
+    TokenOut,
+)
 from qcoder.model.sampler import sample
 from qcoder.model.segment_reuse import Stretch
 from qcoder.model.speculation import Experience, Stepper
 from qcoder.model.stop import StopFilter, interrupted
 from qcoder.model.tokenizer import StreamDecoder, Tokenizer
 
-PREFILL_CHUNK = 256
-"""Tokens a forward pass during prefill: the step between two looks at the cancel token."""
+PREFILL_CHUNK = MOST_TOKENS
+"""Tokens a forward pass when somebody waits for the prompt: the step between two looks at the cancel token."""
 
 Work: TypeAlias = "Generator[Pass | TokenOut, Tensor | None, None]"
 
@@ -77,6 +84,7 @@ class Parts:
     prefixes: Callable[[], PrefixIndex]
     mixture: Mixture | None
     experience: Experience
+    pace: Pace
     drafts: bool
 
 
@@ -92,7 +100,10 @@ def generate(
 
     moved: what is attached on the way; kept: where a state is kept; room: the most tokens.
     """
-    logits = yield from _prefill(request, sequence, moved, kept)
+    # What a prompt of a completion has computed is used by the next one, whoever preempts it; others wait in between.
+    urgent = request.priority <= Priority.COMPLETION
+    chunk = PREFILL_CHUNK if urgent else parts.pace.tokens
+    logits = yield from _prefill(request, sequence, moved, kept, chunk)
     if isinstance(logits, FinishReason) or room <= 0:
         ended = logits if isinstance(logits, FinishReason) else FinishReason.LENGTH
         yield TokenOut(-1, "", 0.0, "model", finish=ended)
@@ -101,14 +112,18 @@ def generate(
 
 
 def _prefill(
-    request: GenerationRequest, sequence: Any, moved: Sequence[Stretch], kept: Sequence[int]
+    request: GenerationRequest,
+    sequence: Any,
+    moved: Sequence[Stretch],
+    kept: Sequence[int],
+    chunk: int,
 ) -> Generator[Pass, Tensor | None, Tensor | FinishReason]:
     """The logits [vocab] behind the prompt, or why it ended early."""
     rows: Tensor | None = None
     ids = request.prompt.ids
     attached = {part.start: part for part in moved}
     for stop in (*attached, len(ids)):
-        for end in chunk_ends(len(sequence), stop, kept):
+        for end in chunk_ends(len(sequence), stop, kept, chunk):
             ended = interrupted(request)
             if ended is not None:
                 return ended
@@ -123,9 +138,9 @@ def _prefill(
     return rows[-1]
 
 
-def chunk_ends(start: int, end: int, kept: Sequence[int]) -> list[int]:
+def chunk_ends(start: int, end: int, kept: Sequence[int], chunk: int = PREFILL_CHUNK) -> list[int]:
     """Where the forward passes from `start` to `end` end: after each chunk, at each of `kept`."""
-    chunks = range(start + PREFILL_CHUNK, end, PREFILL_CHUNK)
+    chunks = range(start + chunk, end, chunk)
     return sorted({*chunks, *(at for at in kept if start < at < end), end})
 
 

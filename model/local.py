@@ -27,11 +27,13 @@ from qcoder.model.manifest import MANIFEST, verify
 from qcoder.model.memory import check_memory
 from qcoder.model.mixture import Mixture
 from qcoder.model.native_model import native_model
+from qcoder.model.pace import Pace
 from qcoder.model.page_archive import PageArchive
 from qcoder.model.prefix_cache import PrefixCache, boundaries, common_prefix
 from qcoder.model.registry import DEFAULT_FOLDER, find_model, network_class
 from qcoder.model.request import GenerationRequest, GenerationStats, TokenOut
 from qcoder.model.scheduler import Scheduler
+from qcoder.model.scoring import TokenScores, check_start, scores_of
 from qcoder.model.segment_reuse import allowed
 from qcoder.model.speculation import Experience
 from qcoder.model.tokenizer import Tokenizer
@@ -79,6 +81,7 @@ class LocalEngine:
         self._step_threads = 1 if info.parameters <= SMALL_PARAMETERS else self._threads
         self._turn = 0
         self._experience = Experience()
+        self._pace = Pace()
         self._archive: PageArchive | None = None
         self._last: tuple[int, ...] = ()
         self._settled: tuple[int, ...] = ()
@@ -154,6 +157,22 @@ class LocalEngine:
         torch.set_num_threads(self._threads)
         sequence = self._model.new_sequence(len(ids))
         return self._model.forward(ids, sequence, all_logits=True)
+
+    def score(self, ids: list[int], start: int = 1) -> Iterator[TokenScores]:
+        """See `Engine.score`; without cache."""
+        self._check_prompt(ids, 0)
+        check_start(ids, start)
+        return self._score(list(ids), start)
+
+    def _score(self, ids: list[int], start: int) -> Iterator[TokenScores]:
+        at, last = 0, len(ids) - 1
+        sequence = self._model.new_sequence(last)
+        while at < last:
+            end = min(at + self._pace.tokens, last)
+            keep = max(0, end - max(at, start - 1))
+            rows = self._compute(Pass(ids[at:end], sequence, keep, prefill=True))
+            at = end
+            yield scores_of(rows.numpy(), ids[end + 1 - keep : end + 1])
 
     def generate(self, request: GenerationRequest) -> Iterator[TokenOut]:
         """Stream tokens; the last one carries `finish`. Closing early keeps the KV cache.
@@ -257,7 +276,7 @@ class LocalEngine:
         sequence, reused = self._cache.acquire(ids, len(ids) + max(room, 0), busy)
         progress.reused_tokens = reused + sum(part.end - part.start for part in moved)
         parts = Parts(
-            self._tokenizer, lambda: self._prefixes, self._mixture, self._experience,
+            self._tokenizer, lambda: self._prefixes, self._mixture, self._experience, self._pace,
             self._model.drafts and not busy,
         )  # fmt: skip
         return generate(parts, request, sequence, moved, self._boundaries(ids), room)
@@ -268,8 +287,12 @@ class LocalEngine:
     def _compute_all(self, passes: Sequence[Pass]) -> list[torch.Tensor]:
         small = len(passes) == 1 and not passes[0].prefill
         torch.set_num_threads(self._step_threads if small else self._threads)
+        began = time.perf_counter()
         with torch.inference_mode():
-            return self._model.compute(passes)
+            found = self._model.compute(passes)
+        if len(passes) == 1 and not small:
+            self._pace.took(len(passes[0].ids), time.perf_counter() - began)
+        return found
 
     def _account(self, last: GenerationStats) -> None:
         s = self._stats

@@ -36,6 +36,7 @@ from qcoder.model.request import (
     GenerationStats,
     TokenOut,
 )
+from qcoder.model.scoring import TokenScores
 from qcoder.model.stop import StopFilter, interrupted
 
 if TYPE_CHECKING:
@@ -162,6 +163,10 @@ class RemoteEngine:
     def logits(self, ids: list[int]) -> torch.Tensor:
         """Raises `RemoteError`: servers give probabilities of what they generate only."""
         raise RemoteError(f"{self._endpoint.name} gives no logits; choose a local model for that")
+
+    def score(self, ids: list[int], start: int = 1) -> Iterator[TokenScores]:
+        """Raises `RemoteError`, as `logits`."""
+        raise RemoteError(f"{self._endpoint.name} scores no text; choose a local model for that")
 
     def generate(self, request: GenerationRequest) -> Iterator[TokenOut]:
         """Stream tokens; the last one carries `finish`. Closing the iterator closes the connection.

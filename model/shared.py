@@ -20,6 +20,7 @@ from qcoder.model.engine import Engine, EngineStats, ModelInfo
 from qcoder.model.errors import ModelError
 from qcoder.model.ngram import SuffixTable
 from qcoder.model.request import FinishReason, GenerationRequest, TokenOut
+from qcoder.model.scoring import TokenScores, check_start
 from qcoder.model.shared_frames import (
     PROTOCOL,
     Frame,
@@ -29,6 +30,7 @@ from qcoder.model.shared_frames import (
     packed,
     raised,
     request_frame,
+    scores_from,
     stats_of,
     table_frame,
     token_of,
@@ -161,6 +163,25 @@ class SharedEngine:
             return values.reshape(len(ids), -1)
         return self._here.logits(ids)
 
+    def score(self, ids: list[int], start: int = 1) -> Iterator[TokenScores]:
+        """See `Engine.score`; leaving it early ends it in the daemon."""
+        check_start(ids, start)
+        return self._score(ids, start)
+
+    def _score(self, ids: list[int], start: int) -> Iterator[TokenScores]:
+        while self._here is None:
+            try:
+                frame = {"op": "score", "ids": ids_bytes(ids), "start": start}
+                for answer in self._answers(frame, lambda: False):
+                    piece = scores_from(answer)
+                    start += len(piece)  # what a lost daemon has said is known
+                    yield piece
+                return
+            except (OSError, EOFError) as error:
+                self._recover(error)
+        if start < len(ids):
+            yield from self._here.score(ids, start)
+
     def close(self) -> None:
         """Leave the daemon."""
         self._connection.close()
@@ -204,25 +225,31 @@ class SharedEngine:
 
     def _streamed(self, request: GenerationRequest) -> Iterator[TokenOut]:
         """The tokens of the daemon; raises OSError or EOFError when it is lost."""
-        number = next(self._numbers)
         tables = self._numbers_of(request.copy_tables)
-        self._connection.send_bytes(packed(request_frame(request, number, tables)))
+        frame = request_frame(request, tables)
+        for answer in self._answers(frame, lambda: request.cancel.cancelled):
+            yield token_of(answer)
+
+    def _answers(self, frame: Frame, is_unwanted: Callable[[], bool]) -> Iterator[Frame]:
+        """What the daemon says to a frame before its last word; leaving early cancels it there."""
+        number = next(self._numbers)
+        self._connection.send_bytes(packed({**frame, "number": number}))
         cancelled = ended = False
         try:
             while True:
-                if request.cancel.cancelled and not cancelled:
+                if not cancelled and is_unwanted():
                     cancelled = True
                     self._cancel(number)
                 if not self._connection.poll(POLL_S):
                     continue
-                frame = self._frame_of(number)
-                if frame is None:
+                answer = self._frame_of(number)
+                if answer is None:
                     continue
-                if frame["op"] != "token":
+                if answer["op"] in ("ended", "failed"):
                     ended = True
-                    self._end(frame)
+                    self._end(answer)
                     return
-                yield token_of(frame)
+                yield answer
         finally:
             if not ended:
                 self._leave(number, cancelled)
@@ -235,7 +262,7 @@ class SharedEngine:
             until = time.monotonic() + END_S
             while (left := until - time.monotonic()) > 0 and self._connection.poll(left):
                 frame = self._frame_of(number)
-                if frame is not None and frame["op"] != "token":
+                if frame is not None and frame["op"] in ("ended", "failed"):
                     self._stats = stats_of(frame["stats"]) if "stats" in frame else self._stats
                     return
         except (OSError, EOFError):

@@ -1,7 +1,7 @@
 """What a shared engine and its clients tell each other: msgpack maps over a local connection.
 
-A client sends `open`, `table`, `drop`, `generate`, `cancel`, `logits`, `status` and `stop`; the daemon
-answers with `opened`, `token`, `ended`, `logits`, `told` or `failed`. Token ids and tables travel as
+A client sends `open`, `table`, `drop`, `generate`, `cancel`, `logits`, `score`, `status` and `stop`; the
+daemon answers with `opened`, `token`, `ended`, `logits`, `scores`, `told` or `failed`. Token ids and tables travel as
 raw int32. A connection is a `multiprocessing` one, but only its `send_bytes` and `recv_bytes`: nothing
 is ever unpickled.
 """
@@ -31,8 +31,9 @@ from qcoder.model.request import (
     StopRules,
     TokenOut,
 )
+from qcoder.model.scoring import TokenScores
 
-PROTOCOL = 1
+PROTOCOL = 2
 Frame = dict[str, Any]
 
 ERRORS: dict[str, type[Exception]] = {
@@ -69,12 +70,11 @@ def unpacked(data: bytes) -> Frame:
     return frame
 
 
-def request_frame(request: GenerationRequest, number: int, tables: list[int]) -> Frame:
-    """A generation; `tables` are the numbers under which its copy tables were sent."""
+def request_frame(request: GenerationRequest, tables: list[int]) -> Frame:
+    """A generation, to be numbered; `tables` are the numbers under which its copy tables were sent."""
     prompt, deadline = request.prompt, request.deadline
     return {
         "op": "generate",
-        "number": number,
         "ids": ids_bytes(prompt.ids),
         "spans": [[s.start, s.end, s.key] for s in prompt.spans],
         "healed": prompt.healed,
@@ -146,6 +146,20 @@ def table_frame(table: SuffixTable, number: int) -> Frame:
 def table_of(frame: Frame) -> SuffixTable:
     """The copy table of a frame."""
     return SuffixTable(ids_of(frame["ids"]), ids_of(frame["order"]), frame["weight"])
+
+
+def scores_frame(scores: TokenScores, number: int) -> Frame:
+    """A piece of the scores of a text."""
+    arrays = (scores.logprobs, scores.best, scores.best_logprobs)
+    return {"op": "scores", "number": number, "arrays": [one.tobytes() for one in arrays]}
+
+
+def scores_from(frame: Frame) -> TokenScores:
+    """The scores of a frame."""
+    logprobs, best, best_logprobs = frame["arrays"]
+    return TokenScores(
+        np.frombuffer(logprobs, dtype="<f4"), ids_of(best), np.frombuffer(best_logprobs, "<f4")
+    )
 
 
 def ids_bytes(ids: Any) -> bytes:

@@ -28,6 +28,7 @@ from qcoder.model.request import (
     StopRules,
     TokenOut,
 )
+from qcoder.model.scoring import TokenScores, joined
 from qcoder.model.shared import SharedEngine, going_on, told
 from qcoder.model.shared_frames import ModelSpec, packed, request_frame, request_of, unpacked
 
@@ -113,7 +114,7 @@ def test_a_request_survives_the_way() -> None:
     stop = StopRules(frozenset({7, 8}), ("\n",), 2)
     table = SuffixTable.build([1, 2, 3, 1, 2])
     sent = GenerationRequest(prompt, 9, stop=stop, priority=Priority.REVIEW, copy_tables=(table,))
-    frame = unpacked(packed(request_frame(sent, 5, [11])))
+    frame = unpacked(packed(request_frame(sent, [11])))
     assert request_of(frame, {11: table}, sent.cancel) == sent
 
 
@@ -344,6 +345,71 @@ def test_logits_come_as_the_model_gives_them(tmp_path: Path) -> None:
     with daemon(tmp_path, engine):
         one = client(tmp_path)
         assert one.logits([1, 2, 3]).equal(engine.logits([1, 2, 3]))
+        one.close()
+
+
+def test_a_completion_goes_between_two_pieces_of_a_score_which_then_goes_on(tmp_path: Path) -> None:
+    begun, go_on = threading.Event(), threading.Event()
+
+    class Pieces(SteppedEngine):
+        calls = 0
+
+        def score(self, ids: list[int], start: int = 1) -> Iterator[TokenScores]:
+            self.calls += 1
+            (whole,) = super().score(ids, start)
+            for at in range(len(whole)):
+                part = slice(at, at + 1)
+                yield TokenScores(whole.logprobs[part], whole.best[part], whole.best_logprobs[part])
+                begun.set()
+                go_on.wait(PATIENCE_S)
+
+    engine = Pieces(["now"])
+    with daemon(tmp_path, engine):
+        slow, fast = client(tmp_path), client(tmp_path)
+        found: list[TokenScores] = []
+        asks = threading.Thread(target=lambda: found.extend(slow.score([5, 6, 7, 8], 2)))
+        asks.start()
+        begun.wait(PATIENCE_S)
+        answer: list[str] = []
+        other = threading.Thread(target=lambda: answer.append(text_of(fast.generate(request()))))
+        other.start()
+        until(lambda: len(found) == 1)
+        go_on.set()
+        other.join(PATIENCE_S)
+        asks.join(PATIENCE_S)
+        assert answer == ["now"]
+        assert (
+            joined(found).logprobs.tolist()
+            == joined(FakeEngine([]).score([5, 6, 7, 8], 2)).logprobs.tolist()
+        )
+        assert engine.calls == 1
+        slow.close()
+        fast.close()
+
+
+def test_scores_go_on_behind_what_a_lost_daemon_has_said(tmp_path: Path) -> None:
+    class Says(FakeEngine):
+        def score(self, ids: list[int], start: int = 1) -> Iterator[TokenScores]:
+            (whole,) = super().score(ids, start)
+            yield TokenScores(whole.logprobs[:2], whole.best[:2], whole.best_logprobs[:2])
+            break_off(running)
+
+    here = FakeEngine(["mine"])
+    asked: list[int] = []
+    score = here.score
+    here.score = lambda ids, start=1: asked.append(start) or score(ids, start)  # type: ignore
+    ways = iter([lambda: connect(tmp_path / "s")])
+
+    def reach() -> Connection:
+        way = next(ways, None)
+        if way is None:
+            raise ModelError("nobody there")
+        return way()
+
+    with daemon(tmp_path, Says([])) as running:
+        one = client(tmp_path, here=lambda: here, reach=reach)
+        assert len(joined(one.score([1, 2, 3, 4, 5, 6]))) == 5
+        assert asked in ([1], [3])  # the piece may be lost with the connection
         one.close()
 
 
