@@ -76,6 +76,7 @@ class LocalEngine:
     ) -> None:
         self._model, self._tokenizer, self._info, self._mixture = model, tokenizer, info, mixture
         self._cache = PrefixCache[Any](model.new_sequence)
+        self._scored = PrefixCache[Any](model.new_sequence, max_sequences=2)
         self._stats = EngineStats(weight_bytes=model.weight_bytes)
         self._threads = threads or default_threads()
         self._step_threads = 1 if info.parameters <= SMALL_PARAMETERS else self._threads
@@ -149,6 +150,7 @@ class LocalEngine:
     def check_integrity(self) -> None:
         """Assert what must always hold in the KV cache; slow, for tests and `doctor`."""
         self._cache.check_integrity()
+        self._scored.check_integrity()
 
     @torch.inference_mode()
     def logits(self, ids: list[int]) -> torch.Tensor:
@@ -159,20 +161,30 @@ class LocalEngine:
         return self._model.forward(ids, sequence, all_logits=True)
 
     def score(self, ids: list[int], start: int = 1) -> Iterator[TokenScores]:
-        """See `Engine.score`; without cache."""
+        """See `Engine.score`. What the latest texts have in common before `start` is not computed again."""
         self._check_prompt(ids, 0)
         check_start(ids, start)
         return self._score(list(ids), start)
 
     def _score(self, ids: list[int], start: int) -> Iterator[TokenScores]:
-        at, last = 0, len(ids) - 1
-        sequence = self._model.new_sequence(last)
-        while at < last:
-            end = min(at + self._pace.tokens, last)
-            keep = max(0, end - max(at, start - 1))
-            rows = self._compute(Pass(ids[at:end], sequence, keep, prefill=True))
-            at = end
-            yield scores_of(rows.numpy(), ids[end + 1 - keep : end + 1])
+        last = len(ids) - 1
+        cached, at = self._scored.acquire(ids[:start], start)
+        # A copy is continued: between two pieces another text may cut what the cache holds.
+        sequence = cached.copy_prefix(at)
+        sequence.reserve(last)
+        try:
+            while at < last:
+                end = min(at + self._pace.tokens, last)
+                if at < start - 1 < end:
+                    end = start - 1
+                keep = max(0, end - max(at, start - 1))
+                rows = self._compute(Pass(ids[at:end], sequence, keep, prefill=True))
+                if end == start - 1:
+                    sequence.snapshot()
+                at = end
+                yield scores_of(rows.numpy(), ids[end + 1 - keep : end + 1])
+        finally:
+            self._scored.put(sequence)
 
     def generate(self, request: GenerationRequest) -> Iterator[TokenOut]:
         """Stream tokens; the last one carries `finish`. Closing early keeps the KV cache.

@@ -54,6 +54,34 @@ def test_between_two_pieces_the_engine_generates(tiny: Any) -> None:
     np.testing.assert_allclose(joined(found).logprobs, expected, atol=1e-4)
 
 
+@pytest.mark.parametrize("name", ["tiny", "tiny_next"])
+def test_a_text_with_another_end_is_scored_behind_what_both_have_in_common(
+    name: str, request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    folder = str(request.getfixturevalue(name).folder)
+    engine, sizes = LocalEngine.load(folder), []
+    compute = engine._compute
+    monkeypatch.setattr(engine, "_compute", lambda one: sizes.append(len(one.ids)) or compute(one))
+    shared, ends = ids_of(150), (ids_of(20), ids_of(33), ids_of(7))
+    found = [joined(engine.score(shared + end, 150)).logprobs for end in ends]
+    assert sum(sizes) == 149 + sum(len(end) for end in ends)
+    for end, got in zip(ends, found, strict=True):
+        whole = scores_of(engine.logits(shared + end)[149:-1].numpy(), end)
+        np.testing.assert_allclose(got, whole.logprobs, atol=1e-4)
+    engine.check_integrity()
+
+
+def test_texts_scored_in_turns_do_not_disturb_each_other(tiny: Any) -> None:
+    engine = LocalEngine.load(str(tiny.folder))
+    engine._pace = Pace(seconds=1.0)
+    texts = [ids_of(100) + ids_of(size) for size in (60, 70, 80)]
+    expected = [joined(LocalEngine.load(str(tiny.folder)).score(t, 100)).logprobs for t in texts]
+    running = [list(pieces) for pieces in zip(*(engine.score(t, 100) for t in texts), strict=False)]
+    for number, wanted in enumerate(expected):
+        found = joined(pieces[number] for pieces in running).logprobs
+        np.testing.assert_allclose(found, wanted[: len(found)], atol=1e-4)
+
+
 @pytest.mark.parametrize("start", [0, -1, 4])
 def test_a_token_without_anything_before_it_is_refused(start: int, tiny: Any) -> None:
     for engine in (FakeEngine([]), LocalEngine.load(str(tiny.folder))):
