@@ -6,6 +6,7 @@ configuration must not run programs.
 
 from __future__ import annotations
 
+import difflib
 import re
 import subprocess
 from dataclasses import dataclass
@@ -23,6 +24,8 @@ DIFF = (
 HUNK = re.compile(r"^@@ -\d+(?:,(\d+))? \+(\d+)(?:,(\d+))? @@")
 ESCAPES = {"t": "\t", "n": "\n", "r": "\r"}
 GIT_TIMEOUT_S = 30
+MOST_COMPARED = 4000
+"""Lines that differ at both ends of a change, beyond which all between them count as changed."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -78,6 +81,29 @@ def since(root: Path, revision: str) -> list[ChangedFile]:
             text = full.read_text(encoding="utf-8", errors="replace")
             files.append(ChangedFile(path, lines, text.replace("\r\n", "\n")))
     return files
+
+
+def lines_since_head(root: Path, path: str, text: str) -> frozenset[int] | None:
+    """0-based lines of `text`, the file's content now, that the last commit has not; None: all are new."""
+    try:
+        committed = git(root, "show", "--no-textconv", f"HEAD:./{path}").replace("\r\n", "\n")
+    except InputError:
+        return None
+    old, new = committed.split("\n"), text.split("\n")
+    first = next((i for i, (a, b) in enumerate(zip(old, new, strict=False)) if a != b), len(old))
+    first = min(first, len(new))
+    pairs = zip(reversed(old[first:]), reversed(new[first:]), strict=False)
+    same_end = next((i for i, (a, b) in enumerate(pairs) if a != b), 0)
+    old, last = old[first : len(old) - same_end], len(new) - same_end
+    if len(old) + last - first > MOST_COMPARED:
+        return frozenset(range(first, last))
+    matcher = difflib.SequenceMatcher(None, old, new[first:last], autojunk=False)
+    return frozenset(
+        first + line
+        for kind, _, _, start, end in matcher.get_opcodes()
+        if kind != "equal"
+        for line in range(start, end)
+    )
 
 
 def parse_diff(diff: str) -> dict[str, frozenset[int]]:

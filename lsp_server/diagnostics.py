@@ -12,8 +12,9 @@ from __future__ import annotations
 from lsprotocol import types
 
 from qcoder.lsp_server import convert, jobs
+from qcoder.lsp_server.changes import lines_since_head
 from qcoder.lsp_server.documents import open_document
-from qcoder.lsp_server.review import review_document
+from qcoder.lsp_server.review import review_by_model, review_document
 from qcoder.lsp_server.server import QcoderServer
 from qcoder.lsp_server.snapshot import Finding, Snapshot
 from qcoder.model.engine import Engine
@@ -154,15 +155,23 @@ def push_hints(ls: QcoderServer, snapshot: Snapshot, engine: Engine) -> None:
     model_only = pulls(ls)
 
     def work(token: CancelToken) -> list[Finding]:
-        return review_document(snapshot, engine, None, token)
+        changed = changed_lines(snapshot)
+        hints = review_by_model(snapshot, engine, changed, token)
+        return hints if model_only else review_document(snapshot, None, None, token) + hints
 
     def done(findings: list[Finding] | None, error: BaseException | None) -> None:
         if findings is not None and ls.loop is not None:
-            chosen = [f for f in findings if f.source == "model" or not model_only]
-            jobs.post(ls.loop, publish, ls, snapshot, chosen)
+            jobs.post(ls.loop, publish, ls, snapshot, findings)
 
     key = ("review", snapshot.document.uri)
     ls.session.engine_thread.submit(key, Priority.REVIEW, work, done)
+
+
+def changed_lines(snapshot: Snapshot) -> frozenset[int] | None:
+    """The lines that the last commit has not; None outside of a checkout, where all are new."""
+    if snapshot.root is None:
+        return None
+    return lines_since_head(snapshot.root, snapshot.path, snapshot.document.text)
 
 
 def publish(ls: QcoderServer, snapshot: Snapshot, findings: list[Finding]) -> None:

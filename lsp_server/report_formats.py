@@ -17,7 +17,10 @@ RDJSON_LEVEL = {"error": "ERROR", "warning": "WARNING", "info": "INFO", "hint": 
 SCHEMA = "https://json.schemastore.org/sarif-2.1.0.json"
 
 OTHER_RULES = {
-    "surprising": "the model expected something else",
+    "unlikely-arguments": "the model would rather have two arguments in each other's place",
+    "unlikely-bound": "the model would rather have a range end one earlier",
+    "unlikely-name": "the model would rather read a variable that is never used",
+    "unlikely-operator": "the model would rather read another operator",
     "unused-ignore": "a comment silences a rule that finds nothing there",
 }
 """What is reported without a rule of `rules/`."""

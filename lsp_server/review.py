@@ -1,4 +1,4 @@
-"""Review of one document: structural rules first, then hints where the model is surprised.
+"""Review of one document: structural rules first, then hints where the model has doubts.
 
 Silence is the normal result. Rules decide exit codes; the model's hints never do. What comments
 silence is in `review_ignores.py`. Languages without rules get the model's hints only.
@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import hashlib
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 
@@ -23,15 +23,25 @@ from qcoder.lsp_server.review_ignores import (
     is_silenced,
     unused,
 )
+from qcoder.lsp_server.review_likelihood import THRESHOLDS, Doubt, doubts
 from qcoder.lsp_server.review_matches import matches
 from qcoder.lsp_server.review_rule import Match, Rule
 from qcoder.lsp_server.review_rules import rules_for
 from qcoder.lsp_server.snapshot import Finding, Snapshot
-from qcoder.lsp_server.surprisal import surprising_spans
 from qcoder.model.engine import Engine
 from qcoder.model.request import CancelToken
 
-HINT_RULE = "surprising"
+HINTS: Mapping[str, tuple[str, str]] = {
+    "name": (
+        "unlikely-name",
+        "`{there}` is unlikely here, and `{instead}` is never used: was it meant?",
+    ),
+    "operator": ("unlikely-operator", "`{there}` is unlikely here: was `{instead}` meant?"),
+    "bound": ("unlikely-bound", "`{there}` is an unlikely end here: was `{instead}` meant?"),
+    "arguments": ("unlikely-arguments", "`{there}` is an unlikely order: was `{instead}` meant?"),
+}
+"""Kind of slot -> under which name and in which words the model's doubt is told."""
+
 RULE_CONFIDENCE = 0.9
 
 
@@ -48,6 +58,17 @@ class _Place:
     def definitions(self) -> Sequence[Definition]:
         """The outline; most documents have no finding and need none."""
         return outline(self.document.text, self.document.language)
+
+    @cached_property
+    def data(self) -> bytes:
+        """The text as bytes, a mark for what has none."""
+        return self.document.text.encode("utf-8", "replace")
+
+    def position(self, offset: int) -> tuple[int, int]:
+        """0-based line and column, in code points, of a byte."""
+        before = self.data[:offset]
+        start = before.rfind(b"\n") + 1
+        return before.count(b"\n"), len(before[start:].decode("utf-8", "replace"))
 
     def symbol_at(self, line: int) -> str:
         """Dotted name of the innermost definition around a line."""
@@ -69,11 +90,19 @@ def review_document(
         return []
     place = _Place(snapshot.path, document.text.split("\n"), document, ignores_in(document.text))
     findings = structural_findings(snapshot, place, changed)
-    settings = snapshot.settings.review
-    local = engine is not None and not engine.info.is_remote  # hints need logits
-    if engine and local and settings.model_hints and not (cancel and cancel.cancelled):
-        findings += model_hints(snapshot, place, engine, changed, cancel)
+    if engine is not None:
+        rules_lines = {finding.line for finding in findings}
+        hints = model_hints(snapshot, place, engine, changed, cancel or CancelToken())
+        findings += [hint for hint in hints if hint.line not in rules_lines]
     return sorted(findings, key=lambda f: (f.line, f.column, f.rule))
+
+
+def review_by_model(
+    snapshot: Snapshot, engine: Engine, changed: frozenset[int] | None, cancel: CancelToken
+) -> list[Finding]:
+    """The model's hints alone, about the changed 0-based lines (None: all)."""
+    found = review_document(snapshot, engine, changed, cancel)
+    return [finding for finding in found if finding.source == "model"]
 
 
 def structural_findings(
@@ -160,31 +189,42 @@ def model_hints(
     place: _Place,
     engine: Engine,
     changed: frozenset[int] | None,
-    cancel: CancelToken | None,
+    cancel: CancelToken,
 ) -> list[Finding]:
-    """Names on changed lines that the model finds very unlikely; hints, at most a few."""
+    """Where the model doubts changed lines; at most a few, those it doubts most. None of a remote model."""
+    settings, document = snapshot.settings.review, snapshot.document
+    if engine.info.is_remote or not settings.model_hints or cancel.cancelled:
+        return []
     seen: Counter[tuple[str, str, str]] = Counter()
     hints = []
-    for span in surprising_spans(snapshot.document.text, snapshot.path, engine, changed, cancel):
-        if is_silenced(place.ignores, span.line, HINT_RULE):
-            continue
-        symbol, flagged = place.symbol_at(span.line), place.lines[span.line].strip()
-        seen[HINT_RULE, symbol, flagged] += 1
-        hints.append(
-            Finding(
-                rule=HINT_RULE,
-                severity="hint",
-                path=place.path,
-                line=span.line,
-                column=span.column,
-                end_line=span.line,
-                end_column=span.column + len(span.text),
-                message=f"unusual here: `{span.text}`; similar code has `{span.expected}`",
-                confidence=round(span.confidence, 4),
-                source="model",
-                fingerprint=fingerprint(
-                    HINT_RULE, place.path, symbol, flagged, seen[HINT_RULE, symbol, flagged]
-                ),
-            )
-        )
-    return sorted(hints, key=lambda f: -f.confidence)[: snapshot.settings.review.max_hints]
+    for doubt in doubts(document.text, document.language, place.path, engine, changed, cancel):
+        hint = hint_of(place, doubt, seen)
+        silent = hint.rule in settings.disabled_rules
+        if not silent and not is_silenced(place.ignores, hint.line, hint.rule):
+            hints.append(hint)
+    return sorted(hints, key=lambda f: -f.confidence)[: settings.max_hints]
+
+
+def hint_of(place: _Place, doubt: Doubt, seen: Counter[tuple[str, str, str]]) -> Finding:
+    """A doubt in words, located in the document; `seen` as in `finding_of`."""
+    data = place.data
+    (line, column), (end_line, end_column) = place.position(doubt.start), place.position(doubt.end)
+    there = data[doubt.start : doubt.end].decode("utf-8", "replace")
+    rule, template = HINTS[doubt.kind]
+    words = {"there": " ".join(there.split()), "instead": " ".join(doubt.alternative.split())}
+    symbol, flagged = place.symbol_at(line), place.lines[line].strip()
+    seen[rule, symbol, flagged] += 1
+    return Finding(
+        rule=rule,
+        severity="hint",
+        path=place.path,
+        line=line,
+        column=column,
+        end_line=end_line,
+        end_column=end_column,
+        message=template.format_map(words),
+        # Half at the threshold, and more beyond it.
+        confidence=round(doubt.nats / (doubt.nats + THRESHOLDS[doubt.kind]), 4),
+        source="model",
+        fingerprint=fingerprint(rule, place.path, symbol, flagged, seen[rule, symbol, flagged]),
+    )

@@ -10,15 +10,18 @@ from pygls.workspace import PositionCodec
 from qcoder.context.languages import LANGUAGES
 from qcoder.lsp_server import convert, protocol
 from qcoder.lsp_server.docstring_actions import wants
-from qcoder.lsp_server.review import review_document
+from qcoder.lsp_server.review import HINTS, review_document
 from qcoder.lsp_server.review_ignores import ignores_in
 from qcoder.lsp_server.review_rules import all_rules
 from qcoder.lsp_server.snapshot import Finding, Snapshot, TextEdit
 
 KIND = types.CodeActionKind.QuickFix
 OTHERS = {
-    "surprising": "The model finds something else much more likely here. That is no fault by "
-    "itself: it is worth a second look.",
+    **dict.fromkeys(
+        (name for name, _ in HINTS.values()),
+        "The model finds something else much likelier here, together with the code that follows. "
+        "That is no fault by itself: it is worth a second look.",
+    ),
     "unused-ignore": "The comment excuses a rule that finds nothing there. Once it is gone, the "
     "rule can speak up again.",
 }

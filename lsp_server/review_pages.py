@@ -32,7 +32,8 @@ and on the command line with `--hints`.
 A line is excused by a comment on it, or alone on the line above: `# qcoder: ignore[rule]` (`//` in other
 languages); without a name all rules, `# qcoder: ignore-file` the whole file. An excuse for a rule that
 finds nothing there any more is reported as `unused-ignore` (info). `review.disabled_rules` switches rules
-off. Findings of `unused-ignore` and the model's `surprising` never fail a run.
+off. Findings of `unused-ignore` and the model's hints (`unlikely-name`, `unlikely-operator`, `unlikely-bound`,
+`unlikely-arguments`) never fail a run.
 """
 
 

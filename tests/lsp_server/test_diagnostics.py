@@ -58,11 +58,11 @@ async def test_findings_of_the_rules_are_either_pulled_or_pushed(
     await editor.start(tmp_path, capabilities=PULLS)
     uri = editor.open(tmp_path / "a.py", LEAK)
     assert codes((await pull(editor, uri))["items"]) == ["resource-leak"]
-    hint = Finding("surprising", "hint", "a.py", 0, 0, 0, 3, "odd", 0.9, "model", "f")
+    hint = Finding("unlikely-name", "hint", "a.py", 0, 0, 0, 3, "odd", 0.9, "model", "f")
     monkeypatch.setattr("qcoder.lsp_server.review.model_hints", lambda *_: [hint])
     editor.tell("textDocument/didSave", {"textDocument": {"uri": uri}})
     await editor.note(lambda m: m["method"] == "textDocument/publishDiagnostics")
-    assert pushed(editor, uri) == [["surprising"]]
+    assert pushed(editor, uri) == [["unlikely-name"]]
 
 
 @pytest.mark.parametrize("capabilities", [{}, OLD_PULLS])

@@ -12,7 +12,7 @@ FINDING = Finding(
     end_column=8, message="100 % sure:\nclose `x`", confidence=0.87654, source="rule",
     fingerprint="f" * 32,
 )  # fmt: skip
-HINT = Finding("surprising", "hint", "b.py", 0, 0, 0, 3, "unusual", 0.5, "model", "e" * 32)
+HINT = Finding("unlikely-name", "hint", "b.py", 0, 0, 0, 3, "unusual", 0.5, "model", "e" * 32)
 STATS = {"files": 2, "seconds": 0.1}
 
 
@@ -23,7 +23,7 @@ def render(form: str, *findings: Finding) -> str:
 def test_text_counts_in_words() -> None:
     assert render("text").endswith("no findings in 2 files")
     assert render("text", HINT).endswith("1 finding in 2 files")
-    assert render("text", HINT).startswith("b.py:1:1: hint: unusual [surprising]")
+    assert render("text", HINT).startswith("b.py:1:1: hint: unusual [unlikely-name]")
 
 
 def test_json_keys_are_the_documented_ones() -> None:
@@ -45,7 +45,7 @@ def test_sarif_says_where_and_why() -> None:
     assert region == {"startLine": 2, "startColumn": 5, "endLine": 3, "endColumn": 9}
     assert run["results"][0]["partialFingerprints"] == {"qcoder/v1": "f" * 32}
     rules = {r["id"]: r for r in run["tool"]["driver"]["rules"]}
-    assert set(rules) == {"resource-leak", "surprising"}
+    assert set(rules) == {"resource-leak", "unlikely-name"}
     assert rules["resource-leak"]["fullDescription"]["text"]
 
 

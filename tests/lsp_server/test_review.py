@@ -98,7 +98,7 @@ def test_engine_without_an_opinion_gives_no_hints() -> None:
         ("x = 1  # qcoder: ignore[resource-leak]\n", ["resource-leak"]),
         ("# qcoder: ignore[resource-leak, none-used]\nx = 1\n", ["none-used, resource-leak"]),
         ("x = 1  # qcoder: ignore\n", []),
-        ("x = 1  # qcoder: ignore[surprising]\n", []),
+        ("x = 1  # qcoder: ignore[unlikely-name]\n", []),
         ("x = 1  # qcoder: ignore[no-such-rule]\n", []),
         ('x = "# qcoder: ignore[resource-leak]"\n', []),
         (LEAK.replace("open(path)", "open(path)  # qcoder: ignore[resource-leak]"), []),
