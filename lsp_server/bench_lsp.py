@@ -12,6 +12,7 @@ import random
 import statistics
 import tempfile
 import time
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -80,11 +81,17 @@ def timed(work: Any) -> float:
     return 1000 * (time.perf_counter() - began)
 
 
-def type_at(client: Client, spot: Spot) -> tuple[int, list[float]]:
-    """Type the rest of a line key by key; how many answers had text, and their milliseconds."""
+def type_at(
+    client: Client, spot: Spot, pause: Callable[[], object] = lambda: None
+) -> tuple[int, list[float]]:
+    """Type the rest of a line key by key; how many answers had text, and their milliseconds.
+
+    `pause` is called before each key.
+    """
     uri = client.open(spot.path, spot.text)
     shown, times = 0, []
     for number, key in enumerate(spot.truth[:KEYSTROKES]):
+        pause()
         position = {"line": spot.line, "character": spot.column + number}
         change = {"range": {"start": position, "end": position}, "text": key}
         client.notify(

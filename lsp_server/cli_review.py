@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import argparse
+import contextlib
 import json
+import os
 import sys
 import time
 from collections.abc import Iterator
@@ -24,6 +26,8 @@ from qcoder.lsp_server.settings import Settings
 from qcoder.lsp_server.snapshot import Finding
 from qcoder.model.engine import Engine
 
+NICENESS = 5
+
 FAILING = {"error": ("error",), "warning": ("error", "warning"), "never": ()}
 
 
@@ -34,6 +38,10 @@ def review(args: argparse.Namespace) -> int:
     root = review_root(args)
     settings = settings_of(root)
     targets = review_targets(args, root, settings)
+    if settings.model.shared:
+        # Editors have the same model: who waits for a key goes before who waits for a report.
+        with contextlib.suppress(OSError, AttributeError):  # Windows has no such call
+            os.nice(NICENESS)
     engine: Engine | None = load_engine(args.model) if args.model not in (None, "none") else None
     findings: list[Finding] = []
     files, late = 0, False

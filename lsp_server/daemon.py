@@ -187,9 +187,16 @@ class Daemon:
         wanted = peer.running[number] = CancelToken()
         generation = Generation(peer, frame, number, dict(peer.tables), wanted)
         priority = Priority(frame["priority"])
-        self._submit(peer, number, priority, generation.run)
+        self._submit(peer, number, priority, generation.run, generation.gives_way)
 
-    def _submit(self, peer: Peer, number: int, priority: Priority, work: Work) -> None:
+    def _submit(
+        self,
+        peer: Peer,
+        number: int,
+        priority: Priority,
+        work: Work,
+        gives_way: Callable[[], bool] = lambda: False,
+    ) -> None:
         """Queue work with the client's model; what it raises is the answer."""
         is_done = False
 
@@ -211,7 +218,7 @@ class Daemon:
         def done(result: Any, error: BaseException | None) -> None:
             peer.running.pop(number, None)
 
-        self._thread.submit(next(self._numbers), priority, run, done)
+        self._thread.submit(next(self._numbers), priority, run, done, gives_way)
 
     def _engine(self, spec: ModelSpec | None) -> Engine:
         """In the engine's thread: the model, loaded if need be."""
@@ -258,6 +265,11 @@ class Generation:
         self._peer, self._number, self._wanted = peer, number, wanted
         self._request = request_of(frame, tables, CancelToken())
         self._seen: list[int] = []
+        self._was_preempted = False
+
+    def gives_way(self) -> bool:
+        """Once, while the prompt is read: most others have little to read, and this has much."""
+        return not (self._seen or self._was_preempted)
 
     def run(self, engine: Engine, token: CancelToken) -> bool:
         """Send the tokens that were not sent yet, then the accounting; False when preempted."""
@@ -265,6 +277,7 @@ class Generation:
         for out in going_on(engine.generate(request), self._seen):
             ended = out.finish == FinishReason.CANCELLED
             if ended and token.cancelled and not self._wanted.cancelled:
+                self._was_preempted = True
                 return False
             self._peer.send(token_frame(out, self._number))
         stats = dataclasses.asdict(engine.stats())

@@ -34,6 +34,7 @@ class _Job:
     priority: Priority
     work: Work
     done: Done
+    gives_way: Callable[[], bool]
     token: CancelToken = field(default_factory=CancelToken)
     answered: bool = False
     preempted: bool = False
@@ -52,16 +53,24 @@ class EngineThread:
         threading.Thread(target=self._run, name=name, daemon=True).start()
 
     def submit(
-        self, key: Hashable, priority: Priority, work: Work, done: Done
+        self,
+        key: Hashable,
+        priority: Priority,
+        work: Work,
+        done: Done,
+        gives_way: Callable[[], bool] = lambda: False,
     ) -> Callable[[], None]:
-        """Queue `work(token)`; `done(result, error)` is called once. Returns how to cancel it."""
-        job = _Job(key, priority, work, done)
+        """Queue `work(token)`; `done(result, error)` is called once. Returns how to cancel it.
+
+        `gives_way`: whether, while it runs, a job of its own priority may preempt it now; from any thread.
+        """
+        job = _Job(key, priority, work, done, gives_way)
         with self._lock:
             stopped = self._stopped
             older = self._latest.get(key)
             self._latest[key] = job
             running = self._running
-            if running is not None and running is not older and priority < running.priority:
+            if running is not None and running is not older and _goes_before(priority, running):
                 running.preempted = True
                 running.token.cancel()
         if older is not None:
@@ -131,6 +140,12 @@ class EngineThread:
             job.done(result, error)
         except Exception as raised:  # also the thread's boundary
             logger.error("answer of key=%s failed: %s: %s", job.key, type(raised).__name__, raised)
+
+
+def _goes_before(priority: Priority, running: _Job) -> bool:
+    if priority == running.priority:
+        return running.gives_way()
+    return priority < running.priority
 
 
 async def run(

@@ -36,7 +36,7 @@ from qcoder.model.stop import StopFilter, interrupted
 from qcoder.model.tokenizer import StreamDecoder, Tokenizer
 
 PREFILL_CHUNK = MOST_TOKENS
-"""Tokens a forward pass when somebody waits for the prompt: the step between two looks at the cancel token."""
+"""The most tokens a forward pass during prefill: the step between two looks at the cancel token."""
 
 Work: TypeAlias = "Generator[Pass | TokenOut, Tensor | None, None]"
 
@@ -100,9 +100,8 @@ def generate(
 
     moved: what is attached on the way; kept: where a state is kept; room: the most tokens.
     """
-    # What a prompt of a completion has computed is used by the next one, whoever preempts it; others wait in between.
     urgent = request.priority <= Priority.COMPLETION
-    chunk = PREFILL_CHUNK if urgent else parts.pace.tokens
+    chunk = parts.pace.urgent_tokens if urgent else parts.pace.tokens
     logits = yield from _prefill(request, sequence, moved, kept, chunk)
     if isinstance(logits, FinishReason) or room <= 0:
         ended = logits if isinstance(logits, FinishReason) else FinishReason.LENGTH

@@ -82,7 +82,7 @@ class LocalEngine:
         self._step_threads = 1 if info.parameters <= SMALL_PARAMETERS else self._threads
         self._turn = 0
         self._experience = Experience()
-        self._pace = Pace()
+        self._pace = Pace.guessed(info.active_parameters)
         self._archive: PageArchive | None = None
         self._last: tuple[int, ...] = ()
         self._settled: tuple[int, ...] = ()

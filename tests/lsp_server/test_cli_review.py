@@ -1,4 +1,5 @@
 import json
+import os
 import subprocess
 from pathlib import Path
 
@@ -199,3 +200,19 @@ def test_staged_with_paths_and_nothing_staged_reviews_whole_files(repository: Pa
     assert main(["review", "--staged"]) == 0
     assert main(["review", "--staged", "a.py"]) == 0
     assert main(["review", "--staged", "a.py", "old.py"]) == 1
+
+
+def test_a_review_with_a_shared_model_goes_behind_the_editors(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    given: list[int] = []
+    monkeypatch.setattr("os.nice", given.append, raising=False)
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "a.py").write_text("one = 1\n")
+    assert main(["review", "a.py"]) == 0
+    assert given == []
+    config = Path(os.environ["XDG_CONFIG_HOME"]) / "qcoder"
+    config.mkdir(parents=True, exist_ok=True)
+    (config / "qcoder.toml").write_text("[model]\nshared = true\n")
+    assert main(["review", "a.py"]) == 0
+    assert len(given) == 1

@@ -195,6 +195,33 @@ def test_a_completion_goes_before_a_review_which_then_goes_on(tmp_path: Path) ->
         fast.close()
 
 
+def test_a_completion_that_reads_its_prompt_gives_way_once(tmp_path: Path) -> None:
+    reading, asked = threading.Event(), []
+
+    class Reads(FakeEngine):
+        def generate(self, request: GenerationRequest) -> Iterator[TokenOut]:
+            asked.append(request.prompt.ids[0])
+            long = request.prompt.ids[0] == 9
+            while long and not request.cancel.cancelled and asked.count(9) == 1:
+                reading.set()
+                time.sleep(0.001)
+            return super().generate(request)
+
+    with daemon(tmp_path, Reads(lambda asked: str(asked.prompt.ids[0]))):
+        one, two = client(tmp_path), client(tmp_path)
+        found: list[str] = []
+        first = GenerationRequest(Prompt((9, 1)))
+        asks = threading.Thread(target=lambda: found.append(text_of(one.generate(first))))
+        asks.start()
+        reading.wait(PATIENCE_S)
+        found.append(text_of(two.generate(request())))
+        asks.join(PATIENCE_S)
+        assert sorted(found) == ["1", "9"]
+        assert asked == [9, 1, 9]
+        one.close()
+        two.close()
+
+
 def test_logits_are_computed_once_also_beside_completions(tmp_path: Path) -> None:
     begun, go_on, computed = threading.Event(), threading.Event(), []
 

@@ -74,6 +74,21 @@ def test_queued_jobs_run_by_priority_and_each_is_answered_once(thread: EngineThr
     assert [name for name, _, _ in answers.wait(4)] == ["blocker", "late", "edit", "review"]
 
 
+@pytest.mark.parametrize("gives_way", [True, False])
+def test_only_a_job_that_gives_way_is_preempted_by_its_equal(
+    thread: EngineThread, gives_way: bool
+) -> None:
+    answers, long = Answers(), Gate("long")
+    thread.submit("a", Priority.COMPLETION, long, answers.to("long"), lambda: gives_way)
+    assert long.started.wait(TIMEOUT_S)
+    thread.submit("b", Priority.COMPLETION, lambda _: "short", answers.to("short"))
+    if gives_way:
+        assert answers.wait(1) == [("short", "short", None)]
+    long.open.set()
+    assert {name for name, _, _ in answers.wait(2)} == {"long", "short"}
+    assert long.runs == 1 + gives_way
+
+
 def test_a_completion_preempts_a_review_which_runs_again(thread: EngineThread) -> None:
     answers, review = Answers(), Gate("review")
     thread.submit("review", Priority.REVIEW, review, answers.to("review"))

@@ -12,10 +12,10 @@ import torch
 from qcoder.model.decoder import Pass
 from qcoder.model.engine import Engine
 from qcoder.model.errors import PromptTooLongError
-from qcoder.model.generation import PREFILL_CHUNK
 from qcoder.model.local import LocalEngine, default_threads
 from qcoder.model.mixture import FEATURES, Gate, Mixture
 from qcoder.model.ngram import SuffixTable
+from qcoder.model.pace import SHORT_TOKENS
 from qcoder.model.request import (
     CancelToken,
     FinishReason,
@@ -165,13 +165,13 @@ def test_cancelling_stops_between_prefill_chunks(
         return compute(passes)
 
     monkeypatch.setattr(engine._model, "compute", counting)
-    ids = ids_of(PREFILL_CHUNK + 100)
+    ids = ids_of(SHORT_TOKENS + 100)
     (out,) = run(engine, ids, cancel=cancel)
-    assert (chunks, out.finish) == ([PREFILL_CHUNK], FinishReason.CANCELLED)
+    assert (chunks, out.finish) == ([SHORT_TOKENS], FinishReason.CANCELLED)
     # What was computed before is there for the next request.
     monkeypatch.undo()
     run(engine, ids, max_tokens=1)
-    assert engine.stats().last.reused_tokens == PREFILL_CHUNK
+    assert engine.stats().last.reused_tokens == SHORT_TOKENS
 
 
 def test_a_deadline_ends_a_generation(engine: LocalEngine, monkeypatch: pytest.MonkeyPatch) -> None:

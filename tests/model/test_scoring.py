@@ -9,7 +9,7 @@ import torch
 
 from qcoder.model.fake import FakeEngine
 from qcoder.model.local import LocalEngine
-from qcoder.model.pace import LEAST_TOKENS, MOST_TOKENS, PIECE_S, Pace
+from qcoder.model.pace import LEAST_TOKENS, MOST_TOKENS, PIECE_S, SHORT_TOKENS, Pace
 from qcoder.model.request import GenerationRequest, Prompt
 from qcoder.model.scoring import joined, scores_of
 
@@ -91,7 +91,8 @@ def test_a_token_without_anything_before_it_is_refused(start: int, tiny: Any) ->
 
 
 def test_passes_become_shorter_on_slow_machines_within_bounds() -> None:
-    pace = Pace()
+    pace = Pace.guessed(4_000_000)
+    assert pace.tokens >= SHORT_TOKENS == pace.urgent_tokens
     for _ in range(50):
         pace.took(64, 64 * PIECE_S / 100)
     assert pace.tokens == 96
@@ -99,7 +100,7 @@ def test_passes_become_shorter_on_slow_machines_within_bounds() -> None:
     assert pace.tokens == 96
     for _ in range(50):
         pace.took(64, 100.0)
-    assert pace.tokens == LEAST_TOKENS
+    assert (pace.tokens, pace.urgent_tokens) == (LEAST_TOKENS, MOST_TOKENS)
     for _ in range(50):
         pace.took(64, 1e-9)
     assert pace.tokens == MOST_TOKENS
