@@ -7,7 +7,8 @@ quantized to Q4_0; its files stay in `--folder` for the next run. Each round mea
 other: reading memory (stream), ours, llama.cpp, transformers. Ratios are medians of the rounds'
 own ratios, since the bandwidth of a machine drifts within minutes.
 
-Our head is int8 and llama.cpp's Q6_K, so a decoded token reads more of ours.
+Our head is int8 and llama.cpp's Q6_K, so a decoded token reads more of ours; `int4_head` figures are those of
+an import with `--head int4`, which reads less.
 """
 
 from __future__ import annotations
@@ -121,12 +122,14 @@ def write_float(folder: Path, config: dict[str, Any]) -> None:
 
 
 def prepare(folder: Path, config: dict[str, Any], peer: Path | None) -> None:
-    """Write what is not there yet: bf16, int4, and Q4_0.gguf."""
+    """Write what is not there yet: bf16, int4 with either head, and Q4_0.gguf."""
     if not (folder / "bf16").exists():
         print(f"writing {folder}", file=sys.stderr)
         write_float(folder / "bf16", config)
     if not (folder / "int4").exists():
         import_model(folder / "bf16", folder / "int4", Options(group=32))
+    if not (folder / "int4-head").exists():
+        import_model(folder / "bf16", folder / "int4-head", Options(group=32, head="int4"))
     if peer and not (folder / "Q4_0.gguf").exists():
         export_gguf(folder / "bf16", folder / "bf16.gguf")
         run = [peer / "llama-quantize", folder / "bf16.gguf", folder / "Q4_0.gguf", "Q4_0"]
@@ -277,17 +280,19 @@ def measure(
     config, notes = {**COMMON, **SHAPES[shape]}, []
     prepare(folder, config, peer)
     engine = LocalEngine.load(str(folder / "int4"), max_context=2048, threads=threads)
+    smaller = LocalEngine.load(str(folder / "int4-head"), max_context=2048, threads=threads)
     buffer = torch.ones((1 << 30) // 8, dtype=torch.int64)
     theirs: Transformers | None = None
+    rows: list[dict[str, float]] = []
     try:
         theirs = Transformers(folder / "bf16", threads)
     except (OSError, ValueError) as error:
         notes.append(f"transformers: {error}")
-    rows: list[dict[str, float]] = []
     for number in range(rounds):
         torch.set_num_threads(threads)
         row = {"stream_gb_s": stream_gb_s(buffer)}
         row |= {f"ours_{n}": v for n, v in ours(engine).items()}
+        row["ours_int4_head_decode"] = ours(smaller)["decode"]
         if peer:
             row |= {f"llama_{n}": v for n, v in llama(peer, folder / "Q4_0.gguf", threads).items()}
         if theirs:
@@ -296,7 +301,7 @@ def measure(
         print(f"{shape} {number} {row}", file=sys.stderr)
     if theirs:
         theirs.close()
-    del engine, buffer
+    del engine, smaller, buffer
     return figures_of(shape, config, rows, threads) | {
         f"{shape}_{n}": v for n, v in first_token(folder / "int4", threads).items()
     }, notes
@@ -319,10 +324,11 @@ def figures_of(
         out[f"{shape}_ours_prefill"] * active_products(config) / int8_peak(threads)
     )
     pairs = [("prefill", "llama"), ("decode", "llama"), ("prefill", "transformers")]
-    for what, whose in pairs:
-        if f"{whose}_{what}" in rows[0]:
+    for what, whose in (*pairs, ("int4_head_decode", "llama")):
+        theirs = f"{whose}_{what.removeprefix('int4_head_')}"
+        if theirs in rows[0]:
             out[f"{shape}_{what}_over_{whose}"] = median(
-                lambda row, a=what, b=whose: row[f"ours_{a}"] / row[f"{b}_{a}"]
+                lambda row, a=f"ours_{what}", b=theirs: row[a] / row[b]
             )
     return out
 
@@ -385,11 +391,8 @@ def main() -> None:
     targets = [Target(n, ">=", v) for n, v in TARGETS.items() if n in figures]
     targets += [Target(n, "<=", v) for n, v in LIMITS.items() if n in figures]
     result = report(figures, targets, notes=notes)
-    if args.format == "json":
-        print(json.dumps(result, indent=1))
-        return
-    for name, value in figures.items():
-        print(f"{name:36} {value}")
+    rows = (f"{name:36} {value}" for name, value in figures.items())
+    print(json.dumps(result, indent=1) if args.format == "json" else "\n".join(rows))
 
 
 if __name__ == "__main__":

@@ -1,6 +1,9 @@
 """Pages on disk: the same bits after a restart, nothing from damaged or foreign files."""
 
 import os
+import signal
+import subprocess
+import sys
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -139,6 +142,42 @@ def test_an_interrupted_write_leaves_the_old_file(
     engine.maintain()
     assert path.read_bytes() == before
     assert not list(path.parent.glob(".writing-*"))
+
+
+WRITER = """
+import os, signal, sys
+from pathlib import Path
+from qcoder.model.local import LocalEngine
+from qcoder.model.request import GenerationRequest, Prompt
+
+def die(*_):
+    os.kill(os.getpid(), signal.SIGKILL)
+
+setattr(os, sys.argv[2], die)
+engine = LocalEngine.load("default", threads=1)
+engine.keep_on_disk(Path(sys.argv[1]))
+for last in (1, 2):
+    ids = tuple((i * 37) % 3000 + 300 for i in range(500))
+    request = GenerationRequest(Prompt((*ids, *ids[:300], last)), max_tokens=1, mixture=False)
+    list(engine.generate(request))
+engine.maintain()
+"""
+
+
+@pytest.mark.skipif(os.name == "nt", reason="no SIGKILL there")
+@pytest.mark.parametrize("moment", ["fsync", "replace"])
+def test_a_process_killed_while_writing_loses_what_it_was_writing_alone(
+    start: Callable[[], LocalEngine], tmp_path: Path, moment: str
+) -> None:
+    path = saved(start, tmp_path)
+    before = path.read_bytes()
+    run_writer = [sys.executable, "-P", "-c", WRITER, str(tmp_path / "pages"), moment]
+    assert subprocess.run(run_writer, check=False).returncode == -signal.SIGKILL
+    assert list(path.parent.glob(".writing-*")), "it was killed in the middle"
+    assert path.read_bytes() == before
+    engine = start()
+    run(engine, (*STABLE, 9))
+    assert engine.stats().last.reused_tokens == len(STABLE) // 32 * 32
 
 
 def test_what_a_killed_process_left_is_swept_up(
