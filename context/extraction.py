@@ -1,9 +1,9 @@
-"""From a syntax tree and its language's query to definitions, called names and import statements.
+"""From a syntax tree and its language's query to definitions and import statements.
 
 What a capture means: `definition.<kind>` is a definition with its `@name`, `@owner` and `@body`;
 `outer` a node that belongs to the definition inside it (a decorator, an export); `scope` a node
 that only lends its name to what is inside; `package` the name of the package that the file belongs
-to; `reference` a name that is called, and nothing else of its pattern counts; `import` a statement.
+to; `import` a statement.
 
 Offsets are bytes of the UTF-8 text; nesting is followed by intervals, never by recursion.
 """
@@ -12,8 +12,8 @@ from __future__ import annotations
 
 import inspect
 import re
-from collections import Counter
-from collections.abc import Mapping, Sequence
+from bisect import bisect_left
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from operator import itemgetter
 
@@ -77,13 +77,12 @@ class Definition:
 
 @dataclass(frozen=True, slots=True)
 class Syntax:
-    """What one file says: its definitions in file order, names it calls, statements it imports.
+    """What one file says: its definitions in file order and the statements it imports with.
 
     `packages` are the packages or namespaces it says it belongs to.
     """
 
     definitions: tuple[Definition, ...] = ()
-    references: Mapping[str, int] | None = None
     imports: tuple[str, ...] = ()
     packages: tuple[str, ...] = ()
 
@@ -121,31 +120,11 @@ class _Extraction:
         self.found: list[tuple[int, int, str, tree_sitter.Node, _Nodes]] = []
 
     def run(self, tree: tree_sitter.Tree, query: tree_sitter.Query) -> Syntax:
-        # The limit bounds the work on hostile texts; a progress callback here crashes
-        # tree-sitter 0.26.
-        cursor = tree_sitter.QueryCursor(query, match_limit=_MATCH_LIMIT)
-        matches = cursor.matches(tree.root_node)
-        for _, captures in matches:
-            if "reference" not in captures:
-                self._take(captures)
-        # Nearly all matches are calls; each name is decoded once, when all are counted.
-        data = self.data
-        called = Counter(
-            [
-                data[node.start_byte : node.end_byte]
-                for _, captures in matches
-                if "reference" in captures
-                for node in captures["reference"]
-            ]
-        )
+        for captures in _matches(self.data, tree, query, self.spec.marks):
+            self._take(captures)
         self.imports.sort()
         return Syntax(
             tuple(self._definitions()),
-            {
-                name.decode("utf-8", "replace"): times
-                for name, times in called.items()
-                if name and b"\n" not in name
-            },
             tuple(text for _, text in self.imports),
             tuple(self.packages),
         )
@@ -287,6 +266,42 @@ class _Extraction:
 
     def _text(self, node: tree_sitter.Node) -> str:
         return self.data[node.start_byte : node.end_byte].decode("utf-8", "replace")
+
+
+def _matches(
+    data: bytes, tree: tree_sitter.Tree, query: tree_sitter.Query, marks: Sequence[bytes]
+) -> Iterator[_Nodes]:
+    """What the query finds, in no order; with marks, only nodes that contain one are looked at.
+
+    Most of a text is the inside of functions that define nothing: there a look at the bytes saves a
+    walk over the nodes.
+    """
+    # The limit bounds the work on hostile texts; a progress callback here crashes tree-sitter 0.26.
+    cursor = tree_sitter.QueryCursor(query, match_limit=_MATCH_LIMIT)
+    if not marks:
+        for _, captures in cursor.matches(tree.root_node):
+            yield captures
+        return
+    cursor.set_max_start_depth(0)
+    places = sorted(place for mark in marks for place in _places(data, mark))
+    places.append(len(data))
+    left = [tree.root_node]
+    while left:
+        node = left.pop()
+        for _, captures in cursor.matches(node):
+            yield captures
+        left += [
+            child
+            for child in node.children
+            if places[bisect_left(places, child.start_byte)] < child.end_byte
+        ]
+
+
+def _places(data: bytes, mark: bytes) -> Iterator[int]:
+    place = data.find(mark)
+    while place >= 0:
+        yield place
+        place = data.find(mark, place + 1)
 
 
 def _dotted(path: str, name: str) -> str:

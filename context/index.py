@@ -274,11 +274,6 @@ class Index:
         with self._layers.lock:
             return self._layers.maps.num_users(name)
 
-    def calls(self, name: str) -> int:
-        """How often the workspace calls a name."""
-        with self._layers.lock:
-            return self._layers.maps.calls(name)
-
     def is_defined(self, name: str) -> bool:
         """Whether some file defines the name outside functions."""
         with self._layers.lock:

@@ -34,6 +34,7 @@ class LanguageSpec:
 
     `data` marks formats whose keys and headings make an outline but are no names that code calls.
     `equations` says that a function is several nodes, one below the other: its type, its cases.
+    `marks` are texts of which every node that the query finds contains one; () says nothing.
     """
 
     id: str
@@ -47,6 +48,7 @@ class LanguageSpec:
     transparent: tuple[str, ...] = ()
     data: bool = False
     equations: bool = False
+    marks: tuple[bytes, ...] = ()
 
 
 _ROWS = (
@@ -59,6 +61,7 @@ _ROWS = (
         line_comment="#",
         block_comment=None,
         docs="string",
+        marks=(b"def", b"class", b"import", b"type ", b"type\t"),
     ),
     LanguageSpec(
         "javascript",
@@ -89,7 +92,25 @@ _ROWS = (
         transparent=("@",),
     ),
     LanguageSpec("go", "tree_sitter_go:language", "go", (".go",)),
-    LanguageSpec("rust", "tree_sitter_rust:language", "rust", (".rs",), transparent=("#[",)),
+    LanguageSpec(
+        "rust",
+        "tree_sitter_rust:language",
+        "rust",
+        (".rs",),
+        transparent=("#[",),
+        marks=(
+            b"fn",
+            b"struct",
+            b"enum",
+            b"union",
+            b"trait",
+            b"type",
+            b"macro_rules",
+            b"impl",
+            b"use",
+            b"mod",
+        ),
+    ),
     LanguageSpec("java", "tree_sitter_java:language", "java", (".java",), transparent=("@",)),
     LanguageSpec("c", "tree_sitter_c:language", "c", (".c", ".h")),
     LanguageSpec(

@@ -1,4 +1,4 @@
-"""Inverted maps of the index: which files define a name, which mention it, how often it is called.
+"""Inverted maps of the index: which files define a name, which mention it.
 
 Each file's part is subtracted before its new one is added, and only names that differ are touched,
 so one edit costs what it changed. Equal contents give equal maps, in whatever order they came.
@@ -6,19 +6,18 @@ so one edit costs what it changed. Equal contents give equal maps, in whatever o
 
 from __future__ import annotations
 
-from array import array
-from collections.abc import Collection, Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Sequence
 from typing import Any
 
 from qcoder.context.modules import ModuleMap
 from qcoder.context.postings import Postings
 from qcoder.context.record import Facts, Words, read_words
 
-_NOTHING = Words((), (), {}, frozenset())
+_NOTHING = Words((), (), frozenset())
 
 
 class NameMaps:
-    """Name -> files, for definitions and mentions; calls by name; module path -> files."""
+    """Name -> files, for definitions and mentions; module path -> files."""
 
     def __init__(self) -> None:
         self.modules = ModuleMap()
@@ -27,7 +26,6 @@ class NameMaps:
         self._free: list[int] = []
         self._definers = Postings()
         self._users = Postings()
-        self._calls: dict[str, int] = {}
 
     def replace(self, path: str, old: Facts | None, new: Facts | None) -> None:
         """Move one file from its old facts to its new ones; None stands for "not there"."""
@@ -38,9 +36,6 @@ class NameMaps:
         number = self._number(path)
         _shift(self._definers, number, before.defined, after.defined)
         _shift(self._users, number, before.identifiers, after.identifiers)
-        if before.references != after.references:
-            self._count(before.references, -1)
-            self._count(after.references, 1)
         if new is None:
             self._forget(path)
 
@@ -60,20 +55,15 @@ class NameMaps:
         """Files that mention a name, in no order."""
         return tuple(self._named(self._users.files(name)))
 
-    def calls(self, name: str) -> int:
-        """How often the workspace calls a name."""
-        return self._calls.get(name, 0)
-
     def is_defined(self, name: str) -> bool:
         """Whether some file defines the name outside functions."""
         return name in self._definers
 
-    def contents(self) -> tuple[dict[str, list[str]], dict[str, list[str]], dict[str, int]]:
-        """Everything, in a comparable form: definers, users, calls."""
+    def contents(self) -> tuple[dict[str, list[str]], dict[str, list[str]]]:
+        """Everything, in a comparable form: definers, users."""
         return (
             {name: list(self.definers(name)) for name in self._definers.names()},
             {name: sorted(self.users(name)) for name in self._users.names()},
-            dict(self._calls),
         )
 
     def copy(self) -> NameMaps:
@@ -82,24 +72,16 @@ class NameMaps:
         copied._paths, copied._numbers = self._paths.copy(), self._numbers.copy()
         copied._free = self._free.copy()
         copied._definers, copied._users = self._definers.copy(), self._users.copy()
-        copied._calls = self._calls.copy()
         return copied
 
     def to_plain(self) -> list[Any]:
         """The msgpack form of everything but the modules, which follow from the paths."""
-        counts = array("I", self._calls.values()).tobytes()
-        return [
-            self._paths,
-            self._free,
-            self._definers.to_plain(),
-            self._users.to_plain(),
-            ["\n".join(self._calls), counts],
-        ]
+        return [self._paths, self._free, self._definers.to_plain(), self._users.to_plain()]
 
     @staticmethod
     def from_plain(plain: Sequence[Any]) -> NameMaps:
         """From the msgpack form; raises ValueError or TypeError on anything else."""
-        paths, free, definers, users, (called, counts) = plain
+        paths, free, definers, users = plain
         maps = NameMaps()
         maps._paths, maps._free = list(paths), list(free)
         unused = frozenset(free)
@@ -107,9 +89,6 @@ class NameMaps:
         for path in maps._numbers:
             maps.modules.add(path)
         maps._definers, maps._users = Postings.from_plain(definers), Postings.from_plain(users)
-        maps._calls = (
-            dict(zip(called.split("\n"), array("I", counts), strict=True)) if called else {}
-        )
         return maps
 
     def _named(self, numbers: Iterable[int]) -> Iterable[str]:
@@ -131,15 +110,6 @@ class NameMaps:
     def _forget(self, path: str) -> None:
         self.modules.remove(path)
         self._free.append(self._numbers.pop(path))
-
-    def _count(self, references: Mapping[str, int], sign: int) -> None:
-        calls = self._calls
-        for name, times in references.items():
-            total = calls.get(name, 0) + sign * times
-            if total:
-                calls[name] = total
-            else:
-                del calls[name]
 
 
 def _shift(

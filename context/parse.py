@@ -1,4 +1,4 @@
-"""Source text to syntax trees, and through `extraction` to what a text defines, calls and imports.
+"""Source text to syntax trees, and through `extraction` to what a text defines and imports.
 
 Nothing here raises on a user's text: a parse that takes too long or a broken grammar gives no
 tree, no definitions and one log line. Trees are walked with cursors, never by recursion, so
@@ -99,7 +99,7 @@ def outline(text: str, language: str) -> tuple[Definition, ...]:
 
 
 def syntax(text: str, language: str) -> Syntax:
-    """Definitions, called names and imports of a text; empty for a language without grammar."""
+    """Definitions and imports of a text; empty for a language without grammar."""
     return read_syntax(text, language).syntax
 
 

@@ -57,23 +57,21 @@ _SECRET_NAMES = (
 _SECRET_NAME = re.compile("|".join(translate(pattern) for pattern in _SECRET_NAMES))
 _SECRET_FOLDERS = frozenset({".ssh", ".gnupg", ".aws", ".azure", ".kube", ".docker", ".git"})
 
-# The plain bytes are searched first: a regular expression runs only where they occur.
-_SECRET_CONTENTS = (
-    (b"PRIVATE KEY", re.compile(rb"-----BEGIN (?:[A-Z0-9]+ ){0,3}PRIVATE KEY(?: BLOCK)?-----")),
-    (b"AKIA", re.compile(rb"(?<![A-Za-z0-9+/])AKIA[0-9A-Z]{16}(?![A-Za-z0-9+/])")),
-    (b"ASIA", re.compile(rb"(?<![A-Za-z0-9+/])ASIA[0-9A-Z]{16}(?![A-Za-z0-9+/])")),
-    *(
-        (plain, re.compile(rb"(?<![A-Za-z0-9])" + plain + rb"[A-Za-z0-9]{36}"))
-        for plain in (b"ghp_", b"gho_", b"ghu_", b"ghs_", b"ghr_")
-    ),
-    (b"github_pat_", re.compile(rb"github_pat_[A-Za-z0-9_]{40}")),
-    (b"xox", re.compile(rb"xox[abeoprs]-[A-Za-z0-9-]{10}")),
-    (b"AIza", re.compile(rb"(?<![A-Za-z0-9_-])AIza[0-9A-Za-z_-]{35}")),
-    (b"sk_live_", re.compile(rb"sk_live_[0-9a-zA-Z]{16}")),
-    (b"rk_live_", re.compile(rb"rk_live_[0-9a-zA-Z]{16}")),
-    (b"glpat-", re.compile(rb"glpat-[0-9A-Za-z_-]{20}")),
-    (b"sk-ant-", re.compile(rb"sk-ant-[0-9A-Za-z_-]{20}")),
-    (b"npm_", re.compile(rb"(?<![A-Za-z0-9_])npm_[A-Za-z0-9]{36}")),
+_PRIVATE_KEY = b"PRIVATE KEY"
+_PRIVATE_KEY_LINE = re.compile(rb"-----BEGIN (?:[A-Z0-9]+ ){0,3}PRIVATE KEY(?: BLOCK)?-----")
+# Each begins with a letter that a token has for certain, which is searched as fast as memory is read:
+# what may not stand before the token is looked at behind that.
+_TOKENS = tuple(
+    re.compile(pattern, re.DOTALL)
+    for pattern in (
+        rb"A(?:KIA|SIA)(?<![A-Za-z0-9+/].{4})[0-9A-Z]{16}(?![A-Za-z0-9+/])",
+        rb"AIza(?<![A-Za-z0-9_-].{4})[0-9A-Za-z_-]{35}",
+        rb"g(?:h[opsur]_(?<![A-Za-z0-9].{4})[A-Za-z0-9]{36}"
+        rb"|ithub_pat_[A-Za-z0-9_]{40}|lpat-[0-9A-Za-z_-]{20})",
+        rb"k(?:_live_(?<=[rs]k_live_)[0-9a-zA-Z]{16}|-ant-(?<=sk-ant-)[0-9A-Za-z_-]{20})",
+        rb"npm_(?<![A-Za-z0-9_].{4})[A-Za-z0-9]{36}",
+        rb"xox[abeoprs]-[A-Za-z0-9-]{10}",
+    )
 )
 
 
@@ -99,12 +97,14 @@ def refused(
 
 def has_secret(data: bytes) -> bool:
     """Whether the bytes hold a private key or an access token of a known shape."""
-    return any(plain in data and pattern.search(data) for plain, pattern in _SECRET_CONTENTS)
+    if _PRIVATE_KEY in data and _PRIVATE_KEY_LINE.search(data):
+        return True
+    return any(pattern.search(data) for pattern in _TOKENS)
 
 
 def rules_text() -> str:
     """The built-in rules in a text that changes when they do: what they let in may change then."""
-    contents = [(plain, pattern.pattern) for plain, pattern in _SECRET_CONTENTS]
+    contents = [pattern.pattern for pattern in (_PRIVATE_KEY_LINE, *_TOKENS)]
     return repr((_SECRET_NAMES, sorted(_SECRET_FOLDERS), contents))
 
 

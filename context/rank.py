@@ -2,8 +2,7 @@
 
 A definition's score is the sum of its signals, weighted by `WEIGHTS` (`signals.py` for those that
 point at definitions, `neighbours.py` for those that point at files), times how well it fits what is
-wanted at the cursor: a method after a dot, a name that begins as typed, something that other code
-calls. Definitions are ordered by score for their length. No request reads all files: single
+wanted at the cursor: a method after a dot, a name that begins as typed. Definitions are ordered by score for their length. No request reads all files: single
 definitions come first, then files by their own score until there are enough for the budget; only
 one for very many looks at the list of all paths.
 """
@@ -11,7 +10,6 @@ one for very many looks at the list of all paths.
 from __future__ import annotations
 
 import heapq
-import math
 import re
 from collections import defaultdict
 from collections.abc import Iterator, Mapping, Sequence
@@ -19,7 +17,6 @@ from dataclasses import dataclass
 
 from qcoder.context.chunks import ScoredChunk
 from qcoder.context.imports import path_distance
-from qcoder.context.index import Index
 from qcoder.context.lookup import CLASS_KINDS, Lookup
 from qcoder.context.neighbours import FILE_SIGNALS
 from qcoder.context.record import FileRecord, Symbol
@@ -89,7 +86,7 @@ def rank_symbols(
                 scores.add(record, symbol, value, name)
         if fill and enough >= _WHOLE_WORKSPACE_FROM:
             _add_nearby(lookup, scores, enough)
-    return scores.ranked(lookup.index if lookup else None, enough + _SPARE)
+    return scores.ranked(enough + _SPARE)
 
 
 def file_scores(
@@ -122,9 +119,9 @@ class _Scores:
         own[reason] = max(own.get(reason, 0.0), value)
         self.symbols[key] = (record, symbol)
 
-    def ranked(self, index: Index | None, most: int) -> list[ScoredSymbol]:
+    def ranked(self, most: int) -> list[ScoredSymbol]:
         """The best `most`, by value for their length."""
-        fit = _Fit(self.site, index)
+        fit = _Fit(self.site)
         order = []
         for key, signals in self.sums.items():
             record, symbol = self.symbols[key]
@@ -140,7 +137,7 @@ class _Scores:
 class _Fit:
     """How well a definition fits what is wanted at the cursor, as a factor."""
 
-    def __init__(self, site: Site, index: Index | None) -> None:
+    def __init__(self, site: Site) -> None:
         self._wanted = site.wanted
         self._typed = site.wanted.typed.lower()
         self._path = site.file.path
@@ -148,8 +145,6 @@ class _Fit:
         self._language = family(site.file.facts.language)
         self._in_test = _TEST_PATH.search(self._path) is not None
         self._of_paths: dict[str, float] = {}
-        self._of_names: dict[str, float] = {}
-        self._index = index
 
     def of(self, record: FileRecord, symbol: Symbol) -> float:
         """The factor; 1 for an average definition that may well be meant."""
@@ -157,17 +152,7 @@ class _Fit:
         if of_path is None:
             away = not self._in_test and _TEST_PATH.search(record.path) is not None
             of_path = self._of_paths[record.path] = _TEST_FACTOR if away else 1.0
-        factor = of_path * self._of_kind(self._wanted, symbol) * self._of_name(record, symbol)
-        of_name = self._of_names.get(symbol.name)
-        if of_name is None:
-            of_name = self._of_names[symbol.name] = self._of_calls(symbol.name)
-        return factor * of_name
-
-    def _of_calls(self, name: str) -> float:
-        if self._index is None:
-            return 1.0
-        # In steps, so that a call more while somebody types changes no order.
-        return 0.5 + 0.5 * min(1.0, round(math.log1p(self._index.calls(name))) / 4)
+        return of_path * self._of_kind(self._wanted, symbol) * self._of_name(record, symbol)
 
     def _of_kind(self, wanted: Wanted, symbol: Symbol) -> float:
         is_class, is_method = symbol.kind in CLASS_KINDS, bool(symbol.owner)

@@ -79,14 +79,13 @@ class Outline:
 
 @dataclass(frozen=True, slots=True)
 class Words:
-    """Names in a file: all of them sorted, by chunk of lines (see `chunk_words`), called, defined.
+    """Names in a file: all of them sorted, by chunk of lines (see `chunk_words`), defined.
 
     `defined` are the names that code in other files can mean, those of `projects.py` included.
     """
 
     identifiers: tuple[str, ...]
     chunks: tuple[bytes, ...]
-    references: Mapping[str, int]
     defined: frozenset[str]
 
 
@@ -130,11 +129,6 @@ class Facts:
         return _words(self.packed_words)
 
     @property
-    def references(self) -> Mapping[str, int]:
-        """How often each name is called."""
-        return self.words.references
-
-    @property
     def identifiers(self) -> tuple[str, ...]:
         """Every name, sorted."""
         return self.words.identifiers
@@ -171,7 +165,6 @@ def facts_of(text: str, language: str, found: Syntax, content_hash: bytes | None
     words = (
         identifiers,
         chunks,
-        dict(found.references or {}),
         "\n".join(sorted(defined)),
     )
     outline = (
@@ -271,10 +264,9 @@ def _words(packed: bytes) -> Words:
 
 def read_words(packed: bytes) -> Words:
     """Unpack names without keeping them: for a pass over many files."""
-    identifiers, chunks, references, defined = _unpack(packed)
+    identifiers, chunks, defined = _unpack(packed)
     return Words(
         tuple(identifiers.split(" ")) if identifiers else (),
         chunks,
-        references,
         frozenset(defined.split("\n")) if defined else frozenset(),
     )

@@ -252,10 +252,18 @@ def content_reason(data: bytes) -> str | None:
         return "too large"
     if len(data) < _MIN_MINIFIED_BYTES:
         return None
-    lines = data.split(b"\n")
-    if len(data) / len(lines) > _MAX_MEAN_LINE_BYTES or max(map(len, lines)) > _MAX_LINE_BYTES:
+    if len(data) / (data.count(b"\n") + 1) > _MAX_MEAN_LINE_BYTES or _has_endless_line(data):
         return "minified"
     return None
+
+
+def _has_endless_line(data: bytes) -> bool:
+    # Such a line covers one of these blocks from end to end, and nearly every block has a break early.
+    half = _MAX_LINE_BYTES // 2
+    blocks = range(0, len(data) - half + 1, half)
+    if all(data.find(b"\n", start, start + half) >= 0 for start in blocks):
+        return False
+    return max(map(len, data.split(b"\n"))) > _MAX_LINE_BYTES
 
 
 def _candidates(root: Path, skipped: Counter[str], depth: int = 0) -> Iterator[str]:

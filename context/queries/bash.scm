@@ -1,6 +1,4 @@
 (function_definition name: (word) @name) @definition.function
 
-(command name: (command_name (word) @reference))
-
 ((command name: (command_name (word) @_command)) @import
   (#match? @_command "^(source|[.])$"))

@@ -26,7 +26,4 @@
       (parenthesized_declarator (pointer_declarator declarator: (type_identifier) @name)))]) @definition.type
 (preproc_function_def name: (identifier) @name) @definition.macro
 
-(call_expression function: (identifier) @reference)
-(call_expression function: (field_expression field: (field_identifier) @reference))
-
 (preproc_include) @import

@@ -9,11 +9,6 @@
 (property_declaration name: (identifier) @name) @definition.property
 (local_function_statement name: (identifier) @name) @definition.function
 
-(invocation_expression function: (identifier) @reference)
-(invocation_expression function: (generic_name (identifier) @reference))
-(invocation_expression function: (member_access_expression name: (identifier) @reference))
-(object_creation_expression type: (identifier) @reference)
-
 (using_directive) @import
 
 (namespace_declaration name: (_) @package)

@@ -5,6 +5,4 @@
 (keyframes_statement (keyframes_name) @name (keyframe_block_list) @body) @definition.rule
 ((declaration (property_name) @name) @definition.property (#match? @name "^--"))
 
-((plain_value) @reference (#match? @reference "^--"))
-
 (import_statement) @import

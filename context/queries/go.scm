@@ -14,8 +14,4 @@
          (channel_type) (qualified_type) (generic_type)]) @definition.type
 (type_alias name: (type_identifier) @name) @definition.type
 
-(call_expression function: (identifier) @reference)
-(call_expression function: (selector_expression field: (field_identifier) @reference))
-(composite_literal type: (type_identifier) @reference)
-
 (import_spec) @import

@@ -8,10 +8,4 @@
 (class name: (name) @name declarations: (_)? @body) @definition.class
 (instance name: (name) @scope.name) @scope
 
-(apply function: (variable) @reference)
-(apply function: (constructor) @reference)
-(apply function: (qualified id: (variable) @reference))
-(infix left_operand: (variable) @reference)
-(infix operator: (infix_id (variable) @reference))
-
 (import) @import

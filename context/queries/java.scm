@@ -6,10 +6,6 @@
 (method_declaration name: (identifier) @name) @definition.method
 (constructor_declaration name: (identifier) @name) @definition.method
 
-(method_invocation name: (identifier) @reference)
-(object_creation_expression type: (type_identifier) @reference)
-(object_creation_expression type: (generic_type (type_identifier) @reference))
-
 (import_declaration) @import
 
 (package_declaration (_) @package)

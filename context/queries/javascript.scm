@@ -31,12 +31,6 @@
      (function_expression body: (_) @body)]))))) @definition.function
 (export_statement) @outer
 
-(call_expression function: (identifier) @reference)
-(call_expression function: (member_expression property: (property_identifier) @reference))
-(new_expression constructor: (identifier) @reference)
-(jsx_opening_element name: (identifier) @reference)
-(jsx_self_closing_element name: (identifier) @reference)
-
 (import_statement) @import
 (export_statement source: (string)) @import
 ((variable_declarator

@@ -5,10 +5,6 @@
 (function_declaration name: (identifier) @name (function_body)? @body) @definition.function
 (type_alias type: (identifier) @name) @definition.type
 
-(call_expression . (identifier) @reference)
-(call_expression . (navigation_expression (identifier) @reference .))
-(constructor_invocation (user_type (identifier) @reference .))
-
 (import) @import
 
 (package_header (qualified_identifier) @package)

@@ -11,9 +11,5 @@
   (expression_list . value: (function_definition body: (_)? @body) .)) @definition.function
 (field name: (identifier) @name value: (function_definition body: (_)? @body)) @definition.function
 
-(function_call name: (identifier) @reference)
-(function_call name: (dot_index_expression field: (identifier) @reference))
-(function_call name: (method_index_expression method: (identifier) @reference))
-
 ((function_call name: (identifier) @_callee) @import
   (#any-of? @_callee "require" "dofile"))

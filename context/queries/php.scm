@@ -5,12 +5,6 @@
 (enum_declaration name: (name) @name) @definition.enum
 (method_declaration name: (name) @name) @definition.method
 
-(function_call_expression function: (name) @reference)
-(function_call_expression function: (qualified_name (name) @reference))
-(member_call_expression name: (name) @reference)
-(scoped_call_expression name: (name) @reference)
-(object_creation_expression (name) @reference)
-
 (namespace_use_declaration) @import
 (require_expression) @import
 (require_once_expression) @import

@@ -4,9 +4,5 @@
 (type_alias_statement left: (type (identifier) @name)) @definition.type
 (decorated_definition) @outer
 
-(call function: (identifier) @reference)
-(call function: (attribute attribute: (identifier) @reference))
-(decorator (identifier) @reference)
-
 (import_statement) @import
 (import_from_statement) @import

@@ -3,8 +3,5 @@
 (method name: [(identifier) (constant) (setter) (operator)] @name) @definition.method
 (singleton_method name: [(identifier) (constant)] @name) @definition.method
 
-(call method: (identifier) @reference)
-(call receiver: (constant) @reference method: (identifier) @_new (#eq? @_new "new"))
-
 ((call method: (identifier) @_method) @import
   (#match? @_method "^(require|require_relative|load|autoload)$"))

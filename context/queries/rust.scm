@@ -12,10 +12,5 @@
   (reference_type (type_identifier) @scope.name)
   (scoped_type_identifier name: (type_identifier) @scope.name)]) @scope
 
-(call_expression function: (identifier) @reference)
-(call_expression function: (field_expression field: (field_identifier) @reference))
-(call_expression function: (scoped_identifier name: (identifier) @reference))
-(macro_invocation macro: (identifier) @reference)
-
 (use_declaration) @import
 (mod_item !body) @import

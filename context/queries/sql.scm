@@ -7,7 +7,3 @@
   (function_body) @body) @definition.function
 (create_type (object_reference schema: (identifier)? @owner name: (identifier) @name)) @definition.type
 (create_trigger (object_reference schema: (identifier)? @owner name: (identifier) @name)) @definition.trigger
-
-(invocation (object_reference name: (identifier) @reference))
-(relation (object_reference name: (identifier) @reference))
-(insert (object_reference name: (identifier) @reference))

@@ -8,8 +8,4 @@
 (init_declaration name: "init" @name) @definition.method
 (typealias_declaration name: (type_identifier) @name) @definition.type
 
-(call_expression . (simple_identifier) @reference)
-(call_expression . (navigation_expression
-  suffix: (navigation_suffix suffix: (simple_identifier) @reference)))
-
 (import_declaration) @import

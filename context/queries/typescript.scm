@@ -40,10 +40,6 @@
 (export_statement) @outer
 (ambient_declaration) @outer
 
-(call_expression function: (identifier) @reference)
-(call_expression function: (member_expression property: (property_identifier) @reference))
-(new_expression constructor: (identifier) @reference)
-
 (import_statement) @import
 (export_statement source: (string)) @import
 ((variable_declarator

@@ -3,10 +3,15 @@
 from __future__ import annotations
 
 import logging
+import random
+from dataclasses import replace
 
 import pytest
+from language_samples import CASES
 
+from qcoder.context import languages
 from qcoder.context import parse as parse_module
+from qcoder.context.extraction import extract
 from qcoder.context.parse import error_count, outline, parse, reparse, syntax
 
 
@@ -136,3 +141,41 @@ def test_crlf_text_gives_the_same_names() -> None:
     assert [
         (d.qualified_name, d.line) for d in outline(text.replace("\n", "\r\n"), "python")
     ] == names
+
+
+MARKED = [spec for spec in languages.LANGUAGES.values() if spec.marks]
+ODD = """
+if True:
+    try:
+        import a
+    except ImportError: from b import c as \
+        d
+    class  A(list):
+        @deco(lambda: [def_ for def_ in x])
+        async  def f(self):
+            type  X = int
+            type	Y[T] = list[T]
+            with g() as h: import k, l
+            def inner(): return "def no(): pass"
+match x:
+    case 1:
+        def m(): pass
+"""
+
+
+@pytest.mark.parametrize("spec", MARKED, ids=lambda spec: spec.id)
+def test_marks_leave_nothing_out(spec: languages.LanguageSpec) -> None:
+    rng = random.Random(13)
+    query = languages.query(spec.id)
+    assert query is not None
+    samples = [CASES[spec.id][0], ODD, CASES[spec.id][0].replace("\n", "\n    ")]
+    for number in range(120):
+        text = rng.choice(samples)
+        for _ in range(number % 4):
+            at, to = sorted(rng.randint(0, len(text)) for _ in range(2))
+            text = text[:at] + rng.choice(["", text[at:to] * 2, "(", '"""', "}"]) + text[to:]
+        tree = parse(text, spec.id)
+        assert tree is not None
+        data = text.encode()
+        found = extract(data, tree, spec, query)
+        assert found == extract(data, tree, replace(spec, marks=()), query), text
