@@ -6,7 +6,8 @@ A prompt of 1,000 tokens of code is computed, then a line in its middle is repla
 lines of the same file, and the new prompt is computed twice: from nothing, and with what `balanced` and
 `fast` reuse of the old one. Compared are the distributions of the next token (Kullback-Leibler
 divergence in nats, greedy choice). Times are those to the first token, as an engine counts them, for
-1,000 and 8,000 tokens; for the latter the positions of the default model are stretched.
+1,000 and 8,000 tokens; for the latter the positions of the default model are stretched. For a restart,
+32,768 tokens that stay the same are kept on disk by one process and wanted by another.
 """
 
 from __future__ import annotations
@@ -15,7 +16,9 @@ import argparse
 import json
 import random
 import statistics
+import subprocess
 import sys
+import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -31,6 +34,28 @@ from qcoder.model.request import GenerationRequest, Prompt
 from qcoder.model.segment_reuse import MODES, ReuseMode, Stretch, reusable
 
 TOKENS = 1000
+STABLE = 32768
+PROCESS = """
+import sys
+from pathlib import Path
+from qcoder.model.local import LocalEngine
+from qcoder.model.request import GenerationRequest, Prompt
+model, root, folder, stable, count = sys.argv[1:]
+engine = LocalEngine.load(model, yarn_factor=33.0, max_context=int(stable) + 64, reuse="balanced")
+engine.keep_on_disk(Path(folder))
+files = sorted(p for p in Path(root).rglob("*.py") if "site-packages" not in p.parts)
+text, ids = (p.read_text(encoding="utf-8", errors="replace") for p in files), []
+while len(ids) < int(stable):
+    ids += engine.tokenizer.encode(next(text))
+first = None
+for number in range(int(count)):
+    prompt = Prompt((*ids[: int(stable)], 5 + number, 6, 7))
+    list(engine.generate(GenerationRequest(prompt, max_tokens=1, mixture=False)))
+    first = first or engine.stats().last
+engine.maintain()
+size = sum(p.stat().st_size for p in Path(folder).rglob("*.kv"))
+print(first.prefill_ms, first.reused_tokens / int(stable), size)
+"""
 Pair = tuple[list[int], list[int]]
 
 
@@ -170,6 +195,30 @@ def moved_share(engine: LocalEngine, root: Path) -> float:
     return statistics.median(shares)
 
 
+def restarted(model: str, root: Path) -> dict[str, float]:
+    """What a second process has to compute of a long prompt whose beginning the first one kept on disk."""
+    with tempfile.TemporaryDirectory() as folder:
+        cold_ms, _, size_bytes = long_prompts(model, root, folder, 2)
+        warm_ms, share, _ = long_prompts(model, root, folder, 1)
+    return {
+        "restart_first_token_ms": warm_ms,
+        "restart_cold_ms": cold_ms,
+        "restart_reused_share": share,
+        "restart_disk_mb": size_bytes / 1e6,
+    }
+
+
+def long_prompts(model: str, root: Path, folder: str, count: int) -> list[float]:
+    """A process of its own: milliseconds to the first token of its first prompt, the share of its stable tokens
+    that was reused, bytes on disk.
+    """
+    arguments = [model, str(root), folder, str(STABLE), str(count)]
+    done = subprocess.run(
+        [sys.executable, "-P", "-c", PROCESS, *arguments], check=True, stdout=subprocess.PIPE
+    )
+    return [float(word) for word in done.stdout.split()]
+
+
 def record(folder: Path, figures: dict[str, float]) -> None:
     """Let later loads of the model know; a mode that lost too much is then not used."""
     path = folder / MANIFEST
@@ -206,6 +255,7 @@ def main() -> None:
     figures["moved_file_computed_share"] = moved_share(engine, args.root)
     for size in (TOKENS, 8 * TOKENS):
         figures |= times(args.model, args.root, size, args.rounds)
+    figures |= restarted(args.model, args.root)
     figures = {name: round(value, 5) for name, value in figures.items()}
     targets = [
         Target("balanced_mean_kl_nats", "<=", 0.01),
@@ -214,6 +264,7 @@ def main() -> None:
         Target("moved_file_computed_share", "<=", 0.15),
         Target(f"edited_{TOKENS}_over_cold", "<=", 0.15),
         Target(f"edited_{8 * TOKENS}_over_cold", "<=", 0.15),
+        Target("restart_reused_share", ">=", 0.95),
     ]
     if args.record:
         record(Path(engine.info.path), figures)
