@@ -110,6 +110,7 @@ def build_parser() -> argparse.ArgumentParser:
     what = daemon.add_mutually_exclusive_group()
     what.add_argument("--status", action="store_true", help="what the running one has loaded")
     what.add_argument("--stop", action="store_true", help="end the running one")
+    what.add_argument("--metrics", action="store_true", help="its counters, as Prometheus text")
     _format(daemon)
 
     stats = commands.add_parser("stats", help="how completions serve you; stays on this machine")

@@ -27,6 +27,12 @@ def daemon(args: argparse.Namespace) -> int:
         }
         print(json.dumps(answer) if args.format == "json" else sentence(answer, args.stop))
         return 0
+    if args.metrics:
+        told_by_it = ask(path, "metrics")
+        if told_by_it is None:
+            raise InputError(f"no daemon runs at {path}; set model.shared or run `qcoder daemon`")
+        print(told_by_it["text"], end="")
+        return 0
     if args.idle_minutes <= 0:
         raise InputError("--idle-minutes must be more than 0")
     logging.getLogger("qcoder").setLevel(logging.INFO)

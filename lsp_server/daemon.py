@@ -1,9 +1,9 @@
 """One engine for several processes: what `qcoder daemon` runs.
 
-Each client has a thread that reads and one that writes; models belong to one engine thread
-(`jobs.py`), where a completion preempts a review between two tokens. What was preempted begins again
-from its kept KV and leaves out the tokens that it has sent. Models that nobody has used for a while
-are dropped; when nobody is connected either, the process ends.
+Each client (`daemon_client.py`) has a thread that reads and one that writes; models belong to one engine
+thread (`jobs.py`), where a completion preempts a review between two tokens. When nothing is asked for,
+engines do what they have put off. Models that nobody has used for a while are dropped; when nobody is
+connected either, the process ends.
 """
 
 from __future__ import annotations
@@ -12,22 +12,19 @@ import dataclasses
 import gc
 import itertools
 import logging
-import queue
 import threading
 import time
-from collections.abc import Callable, Iterator
-from dataclasses import dataclass, field
+from collections.abc import Callable
 from functools import partial
-from multiprocessing.connection import Connection, Listener
+from multiprocessing.connection import Listener
 from typing import Any
 
+from qcoder.lsp_server.daemon_client import Generation, Peer, Scoring, send_logits
+from qcoder.lsp_server.daemon_metrics import Metrics, exposition
 from qcoder.lsp_server.jobs import EngineThread
 from qcoder.model.engine import Engine
 from qcoder.model.errors import ModelError
-from qcoder.model.ngram import SuffixTable
-from qcoder.model.request import CancelToken, FinishReason, Priority
-from qcoder.model.scoring import TokenScores
-from qcoder.model.shared import going_on
+from qcoder.model.request import CancelToken, Priority
 from qcoder.model.shared_frames import (
     PROTOCOL,
     Frame,
@@ -35,10 +32,7 @@ from qcoder.model.shared_frames import (
     failure,
     ids_of,
     packed,
-    request_of,
-    scores_frame,
     table_of,
-    token_frame,
     unpacked,
 )
 
@@ -46,32 +40,12 @@ logger = logging.getLogger(__name__)
 
 IDLE_S = 1800.0
 CHECK_S = 5.0
+QUIET_S = 2.0
+"""Without a request, after which engines do what they have put off."""
+
 Load = Callable[[ModelSpec], Engine]
 Work = Callable[[Engine, CancelToken], bool]
 """Whether it is done; what was preempted before that is done again."""
-
-
-@dataclass(slots=True, eq=False)
-class Peer:
-    """One client. `outgoing` is written by a thread of its own, so that nobody waits for a reader."""
-
-    connection: Connection
-    outgoing: queue.SimpleQueue[bytes | None] = field(default_factory=queue.SimpleQueue)
-    tables: dict[int, SuffixTable] = field(default_factory=dict)
-    running: dict[int, CancelToken] = field(default_factory=dict)
-    spec: ModelSpec | None = None
-
-    def send(self, frame: Frame) -> None:
-        """Send from any thread."""
-        self.outgoing.put(packed(frame))
-
-    def write(self) -> None:
-        """Write what is to be sent until the client or the daemon ends it."""
-        while (data := self.outgoing.get()) is not None:
-            try:
-                self.connection.send_bytes(data)
-            except (OSError, ValueError):
-                return  # the reader sees the end too
 
 
 class Daemon:
@@ -84,8 +58,9 @@ class Daemon:
         self._peers: set[Peer] = set()
         self._lock = threading.Lock()
         self._numbers = itertools.count()
-        self._used_at = time.monotonic()
+        self._used_at = self._maintained_at = time.monotonic()
         self._ended = threading.Event()
+        self._metrics = Metrics()
 
     def serve(self) -> None:
         """Accept clients until `stop`, or until nobody has needed it for a while."""
@@ -105,6 +80,13 @@ class Daemon:
             models = [engine.info.name for engine in self._engines.values()]
             idle_s = time.monotonic() - self._used_at
             return {"models": models, "clients": len(self._peers), "idle_s": round(idle_s, 1)}
+
+    def metrics(self) -> str:
+        """What happened so far, in the text format of Prometheus."""
+        with self._lock:
+            engines = {engine.info.name: engine.stats() for engine in self._engines.values()}
+            clients = len(self._peers)
+        return exposition(engines, clients, self._thread.pending, self._metrics)
 
     def _accept(self) -> None:
         while not self._ended.is_set():
@@ -162,6 +144,8 @@ class Daemon:
             self._submit(peer, number, Priority.REVIEW, scoring.run)
         elif op == "status":
             peer.send({"op": "told", "number": number, **self.status()})
+        elif op == "metrics":
+            peer.send({"op": "told", "number": number, "text": self.metrics()})
         elif op == "stop":
             # Here, not in the writing thread: the process may end before that comes to it.
             peer.connection.send_bytes(packed({"op": "told", "number": number}))
@@ -199,13 +183,20 @@ class Daemon:
     ) -> None:
         """Queue work with the client's model; what it raises is the answer."""
         is_done = False
+        asked_at, begun_at = time.monotonic(), 0.0
 
         def run(token: CancelToken) -> None:
-            nonlocal is_done
+            nonlocal is_done, begun_at
             if is_done:  # a preemption that came too late for it
                 return
+            now = time.monotonic()
+            if begun_at:
+                self._metrics.preempted(priority)
+            else:
+                begun_at = now
+                self._metrics.waited(priority, now - asked_at)
             with self._lock:
-                self._used_at = time.monotonic()
+                self._used_at = now
             try:
                 is_done = work(self._engine(peer.spec), token)
             except (
@@ -217,6 +208,7 @@ class Daemon:
 
         def done(result: Any, error: BaseException | None) -> None:
             peer.running.pop(number, None)
+            self._metrics.answered(priority, time.monotonic() - asked_at)
 
         self._thread.submit(next(self._numbers), priority, run, done, gives_way)
 
@@ -232,15 +224,26 @@ class Daemon:
         return engine
 
     def _rest(self) -> None:
-        """Drop the models that nobody has used for a while, and end when nobody is there."""
+        """Do what was put off; drop the models that nobody has used for a while, and end when nobody is there."""
         with self._lock:
-            idle = time.monotonic() - self._used_at >= self._idle_s
+            quiet_s = time.monotonic() - self._used_at
+            idle = quiet_s >= self._idle_s
             alone, loaded = not self._peers, bool(self._engines)
+            put_off = self._used_at > self._maintained_at
         if idle and alone:
             logger.info("nobody is connected: the daemon ends")
             self.stop()
         elif idle and loaded:
             self._thread.submit("unload", Priority.BACKGROUND, self._unload, lambda *_: None)
+        elif put_off and quiet_s >= QUIET_S and not self._thread.pending:
+            self._thread.submit("maintain", Priority.BACKGROUND, self._maintain, lambda *_: None)
+
+    def _maintain(self, _: CancelToken) -> None:
+        with self._lock:
+            engines = list(self._engines.values())
+            self._maintained_at = time.monotonic()
+        for engine in engines:
+            engine.maintain()
 
     def _unload(self, _: CancelToken) -> None:
         with self._lock:
@@ -249,87 +252,3 @@ class Daemon:
             self._engines.clear()
         gc.collect()
         logger.info("models unloaded")
-
-
-class Generation:
-    """One generation of a client; `run` may be called again after a preemption."""
-
-    def __init__(
-        self,
-        peer: Peer,
-        frame: Frame,
-        number: int,
-        tables: dict[int, SuffixTable],
-        wanted: CancelToken,
-    ) -> None:
-        self._peer, self._number, self._wanted = peer, number, wanted
-        self._request = request_of(frame, tables, CancelToken())
-        self._seen: list[int] = []
-        self._was_preempted = False
-
-    def gives_way(self) -> bool:
-        """Once, while the prompt is read: most others have little to read, and this has much."""
-        return not (self._seen or self._was_preempted)
-
-    def run(self, engine: Engine, token: CancelToken) -> bool:
-        """Send the tokens that were not sent yet, then the accounting; False when preempted."""
-        request = dataclasses.replace(self._request, cancel=_Either(self._wanted, token))
-        for out in going_on(engine.generate(request), self._seen):
-            ended = out.finish == FinishReason.CANCELLED
-            if ended and token.cancelled and not self._wanted.cancelled:
-                self._was_preempted = True
-                return False
-            self._peer.send(token_frame(out, self._number))
-        stats = dataclasses.asdict(engine.stats())
-        self._peer.send({"op": "ended", "number": self._number, "stats": stats})
-        if request.max_tokens == 0 and not request.cancel.cancelled:
-            engine.maintain()  # a prompt that is computed ahead: nothing else is asked for
-        return True
-
-
-class Scoring:
-    """The scores of a text for a client; what was computed before a preemption counts."""
-
-    def __init__(
-        self, peer: Peer, ids: list[int], start: int, number: int, wanted: CancelToken
-    ) -> None:
-        self._peer, self._number, self._wanted = peer, number, wanted
-        self._ids, self._start = ids, start
-        self._pieces: Iterator[TokenScores] | None = None
-
-    def run(self, engine: Engine, token: CancelToken) -> bool:
-        """Send piece after piece; False when preempted."""
-        if self._pieces is None:
-            self._pieces = engine.score(self._ids, self._start)
-        while not self._wanted.cancelled:
-            piece = next(self._pieces, None)
-            if piece is None:
-                break
-            self._peer.send(scores_frame(piece, self._number))
-            if token.cancelled and not self._wanted.cancelled:
-                return False
-        stats = dataclasses.asdict(engine.stats())
-        self._peer.send({"op": "ended", "number": self._number, "stats": stats})
-        return True
-
-
-class _Either(CancelToken):
-    """Cancelled when one of two is: the client's own, and that of the job, which a preemption sets."""
-
-    __slots__ = ("_first", "_second")
-
-    def __init__(self, first: CancelToken, second: CancelToken) -> None:
-        super().__init__()
-        self._first, self._second = first, second
-
-    @property
-    def cancelled(self) -> bool:
-        """True once either was cancelled."""
-        return self._first.cancelled or self._second.cancelled
-
-
-def send_logits(peer: Peer, number: int, ids: list[int], engine: Engine, _: CancelToken) -> bool:
-    """Answer with the logits of a text as raw float32."""
-    values = engine.logits(ids).float().contiguous().numpy().tobytes()
-    peer.send({"op": "logits", "number": number, "values": values})
-    return True

@@ -81,6 +81,12 @@ class EngineThread:
             self._queue.put((priority, next(self._numbers), job))
         return lambda: self._answer(job)
 
+    @property
+    def pending(self) -> int:
+        """Jobs that run or wait."""
+        with self._lock:
+            return len(self._latest)
+
     def cancel(self, key: Hashable) -> None:
         """Answer the latest job of this key with None and end it; nothing when there is none."""
         with self._lock:

@@ -56,6 +56,12 @@ class EngineStats:
     generated_tokens: int = 0
     weight_bytes: int = 0
     cache_bytes: int = 0
+    cache_tokens: int = 0
+    cache_sequences: int = 0
+    drafted_tokens: int = 0
+    accepted_tokens: int = 0
+    prefill_s: float = 0.0
+    decode_s: float = 0.0
     last: GenerationStats = field(default_factory=GenerationStats)
 
 

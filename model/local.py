@@ -145,7 +145,15 @@ class LocalEngine:
 
     def stats(self) -> EngineStats:
         """Counters since loading."""
-        return replace(self._stats, cache_bytes=self._cache.size_bytes)
+        kept = self._cache.sequences
+        return replace(
+            self._stats,
+            cache_bytes=self._cache.size_bytes,
+            cache_tokens=sum(len(sequence.ids) for sequence in kept),
+            cache_sequences=len(kept),
+            drafted_tokens=self._experience.drafted,
+            accepted_tokens=self._experience.accepted,
+        )
 
     def check_integrity(self) -> None:
         """Assert what must always hold in the KV cache; slow, for tests and `doctor`."""
@@ -314,6 +322,8 @@ class LocalEngine:
             prompt_tokens=s.prompt_tokens + last.prompt_tokens,
             reused_tokens=s.reused_tokens + last.reused_tokens,
             generated_tokens=s.generated_tokens + last.generated_tokens,
+            prefill_s=s.prefill_s + last.prefill_ms / 1000,
+            decode_s=s.decode_s + last.decode_ms / 1000,
             last=last,
         )
 

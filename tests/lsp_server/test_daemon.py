@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import os
+import re
 import socket
 import threading
 import time
@@ -483,6 +484,62 @@ def test_command_tells_about_the_daemon_and_stops_it(
         assert '"running": false' in said("--stop", "--format", "json")
         until(running._ended.is_set)
     assert cli.main(["daemon", "--idle-minutes", "0"]) == 2
+
+
+def test_metrics_are_prometheus_text_that_counts_what_happened(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    arguments = ["daemon", "--socket", str(tmp_path / "s"), "--metrics"]
+    assert cli.main(arguments) == 2
+    assert "no daemon runs" in capsys.readouterr().err
+    with daemon(tmp_path, SteppedEngine()):
+        one = client(tmp_path)
+        for priority in (Priority.COMPLETION, Priority.COMPLETION, Priority.REVIEW):
+            list(one.generate(request(priority=priority)))
+        until(
+            lambda: cli.main(arguments) == 0 and "answer_seconds_count" in capsys.readouterr().out
+        )
+        assert cli.main(arguments) == 0
+        one.close()
+    said = capsys.readouterr().out
+    samples = dict(
+        re.fullmatch(r"([^ ]+) ([0-9.e+-]+)", line).groups()
+        for line in said.splitlines()
+        if line[0] != "#"
+    )  # type: ignore[union-attr]
+    assert samples['qcoder_requests_total{model="fake"}'] == "3"
+    assert samples["qcoder_clients"] == "2"
+    review = 'priority="review"'
+    assert samples[f'qcoder_wait_seconds_bucket{{{review},le="+Inf"}}'] == "1"
+    counts = [
+        int(value)
+        for name, value in samples.items()
+        if name.startswith(f"qcoder_wait_seconds_bucket{{{review}")
+    ]
+    assert counts == sorted(counts)
+    named = {line.split()[2] for line in said.splitlines() if line.startswith("# TYPE")}
+    for name in samples:
+        assert re.sub(r"(_bucket|_sum|_count)?(\{.*)?$", "", name) in named
+
+
+def test_an_idle_daemon_lets_engines_do_what_they_put_off(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    kept: list[int] = []
+
+    class Keeps(SteppedEngine):
+        def maintain(self) -> None:
+            kept.append(len(self.requests))
+
+    monkeypatch.setattr("qcoder.lsp_server.daemon.CHECK_S", 0.01)
+    monkeypatch.setattr("qcoder.lsp_server.daemon.QUIET_S", 0.05)
+    with daemon(tmp_path, Keeps()):
+        one = client(tmp_path)
+        for count in (1, 2):
+            list(one.generate(request()))
+            until(lambda wanted=count: wanted in kept)  # type: ignore[misc]
+        one.close()
+    assert kept == sorted(set(kept)), "once after each time of work"
 
 
 def test_the_socket_belongs_to_this_installation(monkeypatch: pytest.MonkeyPatch) -> None:
