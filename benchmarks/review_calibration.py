@@ -29,7 +29,7 @@ from qcoder.model.bench_report import report
 from qcoder.model.engine import Engine
 from qcoder.model.request import CancelToken
 
-BUDGETS = {"name": 0.04, "operator": 0.05, "bound": 0.02, "arguments": 0.05}
+BUDGETS = {"name": 0.04, "operator": 0.05, "bound": 0.03, "arguments": 0.07}
 """Doubts about a thousand untouched lines that a kind may have; together a part of what the review may."""
 
 FLOOR_SHARE = 0.6

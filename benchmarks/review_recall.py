@@ -4,7 +4,9 @@
 
 Bugs of 14 leak and concurrency classes and 5 logic classes are injected into repositories that the
 rules were not developed on; a mutant is found when a rule has more findings in its file than in the
-original. The same run counts the findings of the untouched files for each thousand lines. Without
+original, or the model a doubt at the changed lines that it has not at the original ones. The same run
+counts the findings of the untouched files for each thousand lines, the model's in a sample of the files,
+as if every line of them had changed. Without
 `--root` the repositories are fetched with pip, pinned; a `--root` is one repository or a folder of
 them. A second author's mutants come as `--mutants` (see `injection/draw.py`).
 
@@ -27,6 +29,7 @@ from pathlib import Path
 from typing import Any
 
 from platformdirs import user_cache_dir
+from review_calibration import sample
 
 sys.path.insert(0, str(Path(__file__).resolve().parent))
 
@@ -34,9 +37,16 @@ from injection.draw import Mutant, draw, python_files, read_mutants, text_of
 from injection.leaks import LEAKS_AND_CONCURRENCY
 from injection.peers import PEERS, hits_of, run_peer, write_reduced
 
+from qcoder.context.segments import Document
+from qcoder.lsp_server.review import review_by_model
 from qcoder.lsp_server.review_matches import matches
 from qcoder.lsp_server.review_rules import rules_for
+from qcoder.lsp_server.settings import Settings
+from qcoder.lsp_server.snapshot import Snapshot
 from qcoder.model.bench_report import Target, report
+from qcoder.model.engine import Engine
+from qcoder.model.errors import ModelError
+from qcoder.model.request import CancelToken
 
 REPORTED = (
     "aiokafka==0.14.0", "APScheduler==3.11.3", "asyncssh==2.24.1", "buildbot==4.3.0",
@@ -49,6 +59,12 @@ REPORTED = (
 FROZEN = "1b09372"
 """The commit whose rules were written before the mutants of `REPORTED` were made."""
 
+TARGETS = (
+    Target("qcoder recall leak and concurrency %", ">=", 60.0),
+    Target("findings per thousand untouched lines", "<=", 0.15),
+    Target("qcoder with model recall logic %", ">=", 10.0),
+    Target("findings per thousand untouched lines with model", "<=", 0.3),
+)
 SEED = 20261121
 PER_CLASS = 20
 
@@ -100,6 +116,65 @@ def untouched(roots: Mapping[str, Path]) -> tuple[Counter[str], int]:
                 lines += text.count("\n")
                 found += counts(text, path, root)
     return found, lines
+
+
+def doubted(engine: Engine, path: str, text: str, changed: frozenset[int] | None) -> Counter[str]:
+    """The model's hints by rule, as a user gets them."""
+    document = Document(f"file:///{path}", 0, "python", text)
+    snapshot = Snapshot(document, path, None, None, Settings())
+    return Counter(f.rule for f in review_by_model(snapshot, engine, changed, CancelToken()))
+
+
+def model_hits(engine: Engine, mutants: Sequence[Mutant]) -> list[bool]:
+    """Whether the model doubts the changed lines of each mutant, and not those of the original."""
+    hits = []
+    for number, mutant in enumerate(mutants):
+        if number % 50 == 0:
+            print(f"asking the model about mutant {number}", file=sys.stderr)
+        before, after = changed_lines(mutant.original, mutant.mutated)
+        found = doubted(engine, mutant.path, mutant.mutated, after)
+        known = doubted(engine, mutant.path, mutant.original, before) if found else found
+        hits.append(bool(found - known))
+    return hits
+
+
+def changed_lines(before: str, after: str) -> tuple[frozenset[int], frozenset[int]]:
+    """0-based lines of both texts from the first to the last that differ."""
+    old, new = before.split("\n"), after.split("\n")
+    first = next((i for i, (a, b) in enumerate(zip(old, new, strict=False)) if a != b), 0)
+    pairs = zip(reversed(old[first:]), reversed(new[first:]), strict=False)
+    same = next((i for i, (a, b) in enumerate(pairs) if a != b), 0)
+    return frozenset(range(first, len(old) - same)), frozenset(range(first, len(new) - same))
+
+
+def model_figures(
+    args: argparse.Namespace,
+    roots: Mapping[str, Path],
+    mutants: Sequence[Mutant],
+    hits: Sequence[bool],
+    rules_rate: float,
+    notes: list[str],
+) -> dict[str, float]:
+    """Recall and findings of rules and model together; none without the model."""
+    try:
+        engine = Engine.load(args.model, threads=1)
+    except ModelError as error:
+        notes.append(f"the model was not measured: {error}")
+        return {}
+    both = [a or b for a, b in zip(hits, model_hits(engine, mutants), strict=True)]
+    figures = figures_of("qcoder with model", mutants, both)
+    logic = [h for m, h in zip(mutants, both, strict=True) if m.kind in LOGIC_NAMES]
+    notes.append(f"95 % interval of the logic recall with the model: {interval(logic)}")
+    found: Counter[str] = Counter()
+    lines = 0
+    for path, text in sample(list(roots.values()), args.model_lines, args.seed):
+        lines += text.count("\n")
+        found += doubted(engine, path, text, None)
+    figures["untouched thousand lines shown to the model"] = round(lines / 1000, 1)
+    rate = rules_rate + 1000 * sum(found.values()) / lines
+    figures["findings per thousand untouched lines with model"] = round(rate, 4)
+    notes.append("hints on them: " + ", ".join(f"{r} {n}" for r, n in found.most_common()))
+    return figures
 
 
 def share(hits: Sequence[bool]) -> float:
@@ -183,6 +258,9 @@ def measure(args: argparse.Namespace) -> dict[str, Any]:
     found, lines = untouched(roots)
     figures["untouched thousand lines"] = round(lines / 1000, 1)
     figures["findings per thousand untouched lines"] = round(1000 * sum(found.values()) / lines, 4)
+    rate = 1000 * sum(found.values()) / lines
+    if args.model != "none":
+        figures |= model_figures(args, roots, mutants, hits, rate, notes)
     if not args.no_peers:
         peer, together = peer_figures(mutants, args.peers, notes)
         figures |= peer | figures_of("peers together", mutants, together)
@@ -191,10 +269,7 @@ def measure(args: argparse.Namespace) -> dict[str, Any]:
     notes.append(f"95 % interval of the leak and concurrency recall: {interval(leaks)}")
     notes.append("mutants: " + ", ".join(f"{kind} {n}" for kind, n in sizes.items()))
     notes.append("untouched findings: " + ", ".join(f"{r} {n}" for r, n in found.most_common()))
-    targets = [
-        Target("qcoder recall leak and concurrency %", ">=", 60.0),
-        Target("findings per thousand untouched lines", "<=", 0.15),
-    ]
+    targets = [target for target in TARGETS if target.figure in figures]
     return report(figures, targets, args.seed, notes)
 
 
@@ -213,6 +288,8 @@ def main() -> int:
     parser.add_argument("--mutants", type=Path, help="JSON lines of another author's mutants")
     parser.add_argument("--peers", type=Path, default=Path(tempfile.gettempdir()) / "peers")
     parser.add_argument("--no-peers", action="store_true")
+    parser.add_argument("--model", default="default", help='"none" for the rules alone')
+    parser.add_argument("--model-lines", type=float, default=40.0, metavar="THOUSANDS")
     parser.add_argument("--per-class", type=int, default=PER_CLASS)
     parser.add_argument("--seed", type=int, default=SEED)
     parser.add_argument("--frozen", default=FROZEN, help="the commit of the frozen rules")

@@ -6,8 +6,9 @@ nesting depth of a user's file is no limit.
 
 from __future__ import annotations
 
+import re
 from bisect import bisect_left
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Collection, Iterator
 from dataclasses import dataclass, field
 from functools import cache, cached_property
 from pathlib import Path
@@ -27,21 +28,35 @@ MAX_BRACKETS = 15_000
 
 
 LISTED = (
-    "assignment", "augmented_assignment", "boolean_operator", "break_statement", "call", "class_definition",
+    "assignment", "augmented_assignment", "await", "boolean_operator", "break_statement", "call", "class_definition",
     "comparison_operator", "continue_statement", "delete_statement", "for_statement",
     "function_definition", "if_statement", "import_from_statement", "import_statement",
     "raise_statement", "return_statement", "try_statement", "while_statement", "with_statement",
 )  # fmt: skip
 """Node types that `PythonFile.nodes` has."""
 
+BINDING = "binding"
+BINDERS = (
+    "parameters", "typed_parameter", "lambda_parameters", "as_pattern_target", "list_splat_pattern",
+    "dictionary_splat_pattern", "pattern_list", "tuple_pattern", "list_pattern", "delete_statement",
+    "global_statement", "nonlocal_statement", "function_definition name:", "class_definition name:",
+    "default_parameter name:", "typed_default_parameter name:", "named_expression name:",
+    "assignment left:", "augmented_assignment left:", "for_statement left:", "for_in_clause left:",
+)  # fmt: skip
+"""Where a name is given a value: a type of parent, and the field where others do not. Imports are
+not among them: they resolve."""
+
+LISTED_PATTERNS = (
+    *(f"({kind}) @{kind}" for kind in LISTED),
+    *(f"({parent} (identifier) @{BINDING})" for parent in BINDERS),
+)
+
 
 @cache
-def node_query(kinds: tuple[str, ...]) -> tree_sitter.Query | None:
-    """Captures every node of the given types under the name of its type."""
+def node_query(patterns: tuple[str, ...]) -> tree_sitter.Query | None:
+    """All patterns as one query: the walk over the nodes costs more than what is looked for on it."""
     language = grammar("python")
-    if language is None:
-        return None
-    return tree_sitter.Query(language, "\n".join(f"({kind}) @{kind}" for kind in kinds))
+    return tree_sitter.Query(language, "\n".join(patterns)) if language is not None else None
 
 
 @dataclass(frozen=True)
@@ -80,28 +95,26 @@ class PythonFile:
 
     @cached_property
     def nodes(self) -> dict[str, list[Node]]:
-        """Nodes by type, in document order, for the types that rules ask for."""
-        return self._captured(LISTED)
-
-    @cached_property
-    def identifiers(self) -> list[Node]:
-        """Every name, those of attributes and keywords included, in document order."""
-        return self._captured(("identifier",)).get("identifier", [])
-
-    def _captured(self, kinds: tuple[str, ...]) -> dict[str, list[Node]]:
-        query = node_query(kinds)
+        """Nodes by type, in document order, for the types that rules ask for; names under `BINDING`."""
+        query = node_query(LISTED_PATTERNS)
         if query is None:
             return {}
         found = tree_sitter.QueryCursor(query).captures(self.root)
         return {kind: sorted(nodes, key=lambda n: n.start_byte) for kind, nodes in found.items()}
 
     @cached_property
-    def _starts(self) -> dict[str, list[int]]:
-        return {kind: [n.start_byte for n in nodes] for kind, nodes in self.nodes.items()}
+    def lines(self) -> list[str]:
+        """The text by lines."""
+        return self.text.split("\n")
 
     @cached_property
-    def _identifier_starts(self) -> list[int]:
-        return [n.start_byte for n in self.identifiers]
+    def data(self) -> bytes:
+        """The text as the tree's offsets count it."""
+        return self.text.encode("utf-8", "surrogatepass")
+
+    @cached_property
+    def _starts(self) -> dict[str, list[int]]:
+        return {kind: [n.start_byte for n in nodes] for kind, nodes in self.nodes.items()}
 
     def within(self, kind: str, node: Node) -> list[Node]:
         """Nodes of a listed type inside a node, itself included, in document order."""
@@ -109,11 +122,32 @@ class PythonFile:
         first = bisect_left(starts, node.start_byte)
         return self.nodes.get(kind, [])[first : bisect_left(starts, node.end_byte)]
 
-    def names_within(self, node: Node) -> list[Node]:
-        """Names inside a node, in document order."""
-        starts = self._identifier_starts
-        first = bisect_left(starts, node.start_byte)
-        return self.identifiers[first : bisect_left(starts, node.end_byte)]
+    def named(self, name: str, node: Node) -> Iterator[Node]:
+        """Identifiers of one name inside a node, attributes and keywords included, in document order."""
+        word = re.compile(
+            rb"(?<!\w)" + re.escape(name.encode("utf-8", "surrogatepass")) + rb"(?!\w)"
+        )
+        for found in word.finditer(self.data, node.start_byte, node.end_byte):
+            leaf = node.descendant_for_byte_range(*found.span())
+            if leaf is not None and leaf.type == "identifier" and leaf.byte_range == found.span():
+                yield leaf
+
+    @cached_property
+    def calls_by_name(self) -> dict[str, list[Node]]:
+        """Calls by the last name of what they call, in document order; calls of no name are left out."""
+        calls: dict[str, list[Node]] = {}
+        for call in self.nodes.get("call", []):
+            function = call.child_by_field_name("function")
+            if function is not None and function.type in ("identifier", "attribute"):
+                last = function.child_by_field_name("attribute") or function
+                calls.setdefault(text_of(last), []).append(call)
+        return calls
+
+    def calls_of(self, names: Collection[str]) -> list[Node]:
+        """Calls whose last name is one of `names`, in document order."""
+        by_name = self.calls_by_name
+        found = [call for name in by_name.keys() & set(names) for call in by_name[name]]
+        return sorted(found, key=lambda call: (call.start_byte, -call.end_byte))
 
     @cached_property
     def functions(self) -> list[Node]:

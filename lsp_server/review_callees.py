@@ -12,6 +12,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 
 from qcoder.lsp_server.python_tree import (
+    BINDING,
     FUNCTIONS,
     SCOPES,
     Node,
@@ -122,15 +123,13 @@ def _table(owner: Node, file: PythonFile, cache: dict[object, object]) -> dict[s
 
 def class_of(owner: str, place: Node, file: PythonFile) -> Symbol | None:
     """Class of what a dotted name holds at a place: `self`, an annotated or built variable."""
-    around = enclosing(place, TYPES)
     head, _, rest = owner.partition(".")
-    if head == "self" and around is not None:
+    around = enclosing(place, TYPES) if head == "self" else None
+    if around is not None:
         if not rest:
             return Symbol(around, file)
         return attribute_class(around, rest, file) if "." not in rest else None
-    if not rest:
-        return variable_class(head, place, file)
-    return None
+    return None if rest else variable_class(head, place, file)
 
 
 def attribute_class(around: Node, name: str, file: PythonFile) -> Symbol | None:
@@ -242,28 +241,11 @@ def bindings_of(function: Node, file: PythonFile) -> dict[str, list[Node]]:
         return known
     found: dict[str, list[Node]] = {}
     own_name = function.child_by_field_name("name")
-    for node in file.names_within(function):
-        if node != own_name and is_binding(node):
+    for node in file.within(BINDING, function):
+        if node != own_name:
             found.setdefault(text_of(node), []).append(node)
     file.cache[key] = found
     return found
-
-
-def is_binding(name: Node) -> bool:
-    """Whether an identifier is given a value here (imports are not counted: they resolve)."""
-    parent = name.parent
-    if parent is None:
-        return False
-    if parent.type in (
-        "parameters", "typed_parameter", "lambda_parameters", "as_pattern_target",
-        "list_splat_pattern", "dictionary_splat_pattern", "pattern_list", "tuple_pattern",
-        "list_pattern", "delete_statement", "global_statement", "nonlocal_statement",
-    ):  # fmt: skip
-        return True
-    named = parent.type in SCOPES or parent.type in (
-        "default_parameter", "typed_default_parameter", "named_expression",
-    )  # fmt: skip
-    return parent.child_by_field_name("name" if named else "left") == name
 
 
 def given(call: Node) -> Iterator[Node]:

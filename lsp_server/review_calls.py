@@ -15,6 +15,7 @@ from qcoder.lsp_server.python_tree import (
     text_of,
 )
 from qcoder.lsp_server.review_callees import Symbol, callees, given, method
+from qcoder.lsp_server.review_modules import known_names
 from qcoder.lsp_server.review_rule import Hit
 
 KEEPING = frozenset(
@@ -95,7 +96,7 @@ def resolved_calls(file: PythonFile) -> list[tuple[Node, list[Signature]]]:
     if isinstance(known, list):
         return known
     found = []
-    for call in file.nodes.get("call", []):
+    for call in file.calls_of(known_names(file)):
         signatures = [signature_of(symbol) for symbol in callees(call, file)]
         if signatures and all(signatures):
             found.append((call, [s for s in signatures if s is not None]))

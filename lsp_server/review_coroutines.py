@@ -102,12 +102,7 @@ def check_unawaited(file: PythonFile) -> Iterator[Hit]:
     """Coroutines that are never awaited: dropped, or used as if they were their result."""
     if "async" not in file.text and "await" not in file.text:
         return
-    names = suspects(file)
-    for call in file.nodes.get("call", []):
-        function = call.child_by_field_name("function")
-        last = function.child_by_field_name("attribute") if function is not None else None
-        if text_of(last or function) not in names:
-            continue
+    for call in file.calls_of(suspects(file)):
         misuse = misused(call, file)
         if not misuse or not makes_coroutine(call, file) or is_known_to_others(call, file):
             continue
@@ -122,12 +117,10 @@ def check_unawaited(file: PythonFile) -> Iterator[Hit]:
 
 def suspects(file: PythonFile) -> frozenset[str]:
     """Last names of calls that may make a coroutine: few, so that the others cost nothing."""
-    awaited = {
-        text_of(last)
-        for call in file.nodes.get("call", [])
-        if is_awaited(call) and (function := call.child_by_field_name("function")) is not None
-        if (last := function.child_by_field_name("attribute")) is not None
-    }
+    calls = (node.named_child(0) for node in file.nodes.get("await", []))
+    functions = (call.child_by_field_name("function") for call in calls if call is not None)
+    awaited = {text_of(f.child_by_field_name("attribute")) for f in functions if f is not None}
+    awaited.discard("")
     imported = {n for n, whole in file.imports.items() if whole in COROUTINES}
     methods = frozenset().union(*COROUTINE_METHODS.values())
     plain = frozenset(name.rpartition(".")[2] for name in COROUTINES)
@@ -289,10 +282,7 @@ def misused_variable(target: Node, call: Node, file: PythonFile) -> str:
     name = text_of(target)
     if len(bindings_of(function, file).get(name, [])) != 1:
         return ""
-    uses = [
-        n for n in file.names_within(function)
-        if text_of(n) == name and n != target and not is_label(n)
-    ]  # fmt: skip
+    uses = [n for n in file.named(name, function) if n != target and not is_label(n)]
     if not uses:
         return "nothing awaits it"
     wrongs = [misuse_of(n, file) for n in uses]

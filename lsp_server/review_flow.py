@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 
 from qcoder.lsp_server.python_tree import (
     SCOPES,
@@ -49,6 +49,8 @@ def check_unreachable(file: PythonFile) -> Iterator[Hit]:
     """The first statement after one that always leaves its block."""
     for kind in ("return_statement", "raise_statement", "break_statement", "continue_statement"):
         for node in file.nodes.get(kind, []):
+            if is_plainly_last(node, file.lines):
+                continue
             after = node.next_named_sibling
             while after is not None and after.type in HARMLESS:
                 after = after.next_named_sibling
@@ -59,6 +61,18 @@ def check_unreachable(file: PythonFile) -> Iterator[Hit]:
             word = kind.removesuffix("_statement")
             line = node.start_point[0] + 1
             yield Hit(after, f"this never runs: the `{word}` at line {line} leaves before it")
+
+
+def is_plainly_last(statement: Node, lines: Sequence[str]) -> bool:
+    """Whether the next line of code is further out: asking the tree for siblings takes longer."""
+    (_, column), (row, _) = statement.start_point, statement.end_point
+    if ";" in lines[row]:
+        return False
+    for number in range(row + 1, len(lines)):
+        code = lines[number].lstrip()
+        if code and code[0] != "#":
+            return len(lines[number]) - len(code) < column
+    return True
 
 
 def is_marker(statement: Node) -> bool:
@@ -139,7 +153,8 @@ def check_none(file: PythonFile) -> Iterator[Hit]:
     for node in file.nodes.get("if_statement", []):
         yield from none_in_if(node, file)
     for node in file.nodes.get("comparison_operator", []):
-        yield from none_in_expression(node, file)
+        if (node.text or b"").endswith(b"None"):
+            yield from none_in_expression(node, file)
 
 
 def none_in_if(node: Node, file: PythonFile) -> Iterator[Hit]:

@@ -146,9 +146,9 @@ def changes_of(owner: Node, locks: frozenset[str], file: PythonFile) -> Iterator
 
 def reads_of(owner: Node, locks: frozenset[str], file: PythonFile) -> Iterator[Change]:
     """Every mention of an attribute of `self` that changes nothing."""
-    for name in file.names_within(owner):
+    for name in file.named("self", owner):
         node = name.parent
-        if node is None or node.type != "attribute" or text_of(name) != "self":
+        if node is None or node.type != "attribute":
             continue
         function = enclosing(node, frozenset({"function_definition", "lambda"}))
         around = node.parent

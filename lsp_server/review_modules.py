@@ -137,24 +137,27 @@ def module_path(module: str, file: PythonFile) -> Path | None:
         return None
     names = module.lstrip(".")
     dots = len(module) - len(names)
+    start = file.path.parent
     if dots:
-        start = file.path.parent
         for _ in range(dots - 1):
             start = start.parent
     else:
-        start = package_parent(file.path, file.root_path)
+        start = package_parent(file)
     first = names.partition(".")[0]
-    if first and not {first, f"{first}.py"} & entries(start, file):
+    # Most modules that a file imports are none of the workspace: one look at a folder tells.
+    if first and not {first, f"{first}.py"} & entries(str(start), file):
         return None
-    base = start.joinpath(*names.split(".")) if names else start
-    for path in (base / "__init__.py", base.with_name(base.name + ".py")):
-        if path.is_relative_to(file.root_path) and path.is_file() and path != file.path:
-            return path
+    # Paths as text: `pathlib` takes longer to put them together than the system to look there.
+    base = os.path.join(start, *names.split(".")) if names else str(start)
+    for path in (os.path.join(base, "__init__.py"), f"{base}.py"):
+        inside = path.startswith(os.path.join(file.root_path, ""))
+        if inside and path != str(file.path) and os.path.isfile(path):
+            return Path(path)
     return None
 
 
-def entries(folder: Path, file: PythonFile) -> frozenset[str]:
-    """Names in a folder: most modules that a file imports are none of the workspace."""
+def entries(folder: str, file: PythonFile) -> frozenset[str]:
+    """Names in a folder, read once a file that is reviewed."""
     key = ("entries", folder)
     known = file.cache.get(key)
     if isinstance(known, frozenset) and KEPT not in file.cache:
@@ -167,9 +170,16 @@ def entries(folder: Path, file: PythonFile) -> frozenset[str]:
     return found
 
 
-def package_parent(path: Path, root: Path) -> Path:
+def package_parent(file: PythonFile) -> Path:
     """The folder from which absolute imports of a file's own package start."""
-    folder = path.parent
-    while folder != root and (folder / "__init__.py").is_file() and folder.parent != folder:
+    known = file.cache.get("package parent")
+    if isinstance(known, Path) and KEPT not in file.cache:
+        return known
+    assert file.path is not None, "asked for files with a path only"
+    folder = file.path.parent
+    while folder != file.root_path and folder.parent != folder:
+        if not os.path.isfile(os.path.join(folder, "__init__.py")):
+            break
         folder = folder.parent
+    file.cache["package parent"] = folder
     return folder

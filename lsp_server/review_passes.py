@@ -40,6 +40,7 @@ PASSES: Mapping[str, Pass] = {
     "same_operands": review_repeats.check_same_operands,
     "repeated_condition": review_repeats.check_repeated_condition,
     "assigned_to_itself": review_repeats.check_assigned_to_itself,
+    "identity": review_slips.check_identity,
     "mutable_default": review_slips.check_mutable_default,
     "return_in_finally": review_slips.check_return_in_finally,
     "changed_while_iterated": review_slips.check_changed_while_iterated,

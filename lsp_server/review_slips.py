@@ -28,6 +28,7 @@ MUTATORS = frozenset(
 MEMORY = re.compile(r"cache|memo|^_", re.IGNORECASE)
 """Names of defaults that are shared on purpose."""
 
+LITERALS = frozenset({"string", "integer", "float"})
 LOOPS = frozenset({"for_statement", "while_statement"})
 
 
@@ -40,9 +41,9 @@ def check_mutable_default(file: PythonFile) -> Iterator[Hit]:
                 continue
             value = parameter.child_by_field_name("value")
             name = text_of(parameter.child_by_field_name("name"))
-            if value is None or not is_mutable(value, file) or is_reassigned(name, function):
+            if value is None or MEMORY.search(name) or not is_mutable(value, file):
                 continue
-            if MEMORY.search(name):
+            if is_reassigned(name, function):
                 continue
             if any(changes(node, name, file) for node in own_nodes(function)):
                 yield Hit(
@@ -101,6 +102,19 @@ def is_mutated(attribute: str, file: PythonFile) -> bool:
     return any(dotted(node) == attribute for node in (*items, *grown))
 
 
+def check_identity(file: PythonFile) -> Iterator[Hit]:
+    """`is` between a value and a literal."""
+    for node in file.nodes.get("comparison_operator", []):
+        if b" is " not in (node.text or b""):
+            continue
+        operands = node.named_children
+        if len(operands) != 2 or LITERALS.isdisjoint(operand.type for operand in operands):
+            continue
+        between = [child.type for child in node.children if not child.is_named]
+        if between in (["is"], ["is not"]):
+            yield Hit(node, "`is` compares objects, not values: use `==` or `!=`")
+
+
 def check_return_in_finally(file: PythonFile) -> Iterator[Hit]:
     """`return`, `break` and `continue` that leave a `finally` and drop its exception."""
     for kind in ("return_statement", "break_statement", "continue_statement"):
@@ -122,7 +136,7 @@ def check_changed_while_iterated(file: PythonFile) -> Iterator[Hit]:
         over = iterated(loop.child_by_field_name("right"))
         body = loop.child_by_field_name("body")
         # A class that walks over itself knows what its own methods do.
-        if over in ("", "self") or body is None:
+        if over in ("", "self") or body is None or over not in text_of(body):
             continue
         for node in walk(body, lambda n: n.type not in SCOPES):
             if resizes(node, over) and not leaves_loop(node, loop):

@@ -57,10 +57,7 @@ def is_lost(target: Node, function: Node, file: PythonFile) -> bool:
     name = text_of(target)
     if len(bindings_of(function, file).get(name, [])) != 1:
         return False
-    uses = [
-        n for n in file.names_within(function)
-        if text_of(n) == name and n != target and not is_label(n)
-    ]  # fmt: skip
+    uses = [n for n in file.named(name, function) if n != target and not is_label(n)]
     started = False
     for use in uses:
         parent = use.parent
