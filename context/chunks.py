@@ -9,11 +9,11 @@ from __future__ import annotations
 
 import heapq
 import math
-from bisect import bisect_left
 from collections import defaultdict
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from functools import lru_cache
+from itertools import repeat
 
 import numpy as np
 from numpy.typing import NDArray
@@ -124,9 +124,5 @@ def _layout(chunks: tuple[bytes, ...]) -> tuple[NDArray[np.uint16], NDArray[np.i
 
 def _shared(identifiers: tuple[str, ...], weights: Mapping[str, float]) -> NDArray[np.float64]:
     """Weights of the names that a file shares with the cursor, by their position in it."""
-    found = np.zeros(len(identifiers))
-    for name, weight in weights.items():
-        at = bisect_left(identifiers, name)
-        if at < len(identifiers) and identifiers[at] == name:
-            found[at] = weight
-    return found
+    values = map(weights.get, identifiers, repeat(0.0))
+    return np.fromiter(values, np.float64, len(identifiers))

@@ -31,6 +31,11 @@ _MAX_NAME_CHARS = 200
 
 _BLANK_LINE = re.compile(r"\n[ \t]*\n")
 
+# Captures that are read together with the one of the whole definition.
+_PARTS = frozenset({"name", "owner", "body", "scope.name"})
+# What a Python body with a docstring begins with: the string, or a comment above it.
+_BEFORE_STRING = frozenset(bytes([byte]) for byte in b"\"'rRuUbBfF#")
+
 FUNCTION_KINDS = frozenset({"function", "method"})
 
 
@@ -114,7 +119,7 @@ class _Extraction:
     def __init__(self, data: bytes, spec: LanguageSpec) -> None:
         self.data = data
         self.spec = spec
-        self.lines = data.split(b"\n")
+        self.lines = data.split(b"\n") if spec.docs == "comment" else []
         self.imports: list[tuple[int, str]] = []
         self.packages: list[str] = []
         self.found: list[tuple[int, int, str, tree_sitter.Node, _Nodes]] = []
@@ -138,7 +143,7 @@ class _Extraction:
                     self.imports.append((node.start_byte, raw))
             elif capture == "package":
                 self.packages += map(self._text, nodes)
-            elif capture in ("outer", "scope") or capture.startswith("definition."):
+            elif capture not in _PARTS and not capture.startswith("_"):
                 node = nodes[0]
                 kind = capture.removeprefix("definition.")
                 self.found.append((node.start_byte, -node.end_byte, kind, node, captures))
@@ -214,17 +219,13 @@ class _Extraction:
 
     def _start_of(self, node: tree_sitter.Node) -> tuple[int, int]:
         """Byte and line where a definition starts, with keywords such as `export` or `type`."""
-        row, column = node.start_point
-        line = self.lines[row]
-        indent = len(line) - len(line.lstrip())
-        if column <= indent:
-            return node.start_byte, row
-        line_start = node.start_byte - column
-        before = self.data[line_start + indent : node.start_byte]
-        plain = before.replace(b" ", b"").replace(b"\t", b"")
-        if plain and (plain.isalpha() or plain == b"*"):
-            return line_start + indent, row
-        return node.start_byte, row
+        start, (row, column) = node.start_byte, node.start_point
+        before = self.data[start - column : start].lstrip()
+        if before:
+            plain = before.replace(b" ", b"").replace(b"\t", b"")
+            if plain.isalpha() or plain == b"*":
+                return start - len(before), row
+        return start, row
 
     def _signature(self, start: int, body: tree_sitter.Node | None, node: tree_sitter.Node) -> str:
         end = node.end_byte if body is None or body.start_byte <= start else body.start_byte
@@ -251,6 +252,10 @@ class _Extraction:
         return comment_above(self.lines, first_line, self.spec)
 
     def _string(self, body: tree_sitter.Node) -> str | None:
+        # Most bodies begin with something else, which a look at one byte tells.
+        first = body.start_byte
+        if self.data[first : first + 1] not in _BEFORE_STRING:
+            return None
         statement = _first_statement(body)
         if statement is None or statement.type != "expression_statement":
             return None
@@ -292,7 +297,7 @@ def _matches(
             yield captures
         left += [
             child
-            for child in node.children
+            for child in node.named_children
             if places[bisect_left(places, child.start_byte)] < child.end_byte
         ]
 

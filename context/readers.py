@@ -100,7 +100,7 @@ class _Team:
     ) -> None:
         self._root = root
         self._exclude = list(exclude)
-        self._rows: queue.Queue[Outcome | None] = queue.Queue(_MAX_QUEUED)
+        self._outcomes: queue.Queue[list[Outcome] | None] = queue.Queue(_MAX_QUEUED)
         self._closed = threading.Event()
         # Dealt out by size, so that all end at about the same time.
         ordered = sorted(requests, key=lambda request: -request.size)
@@ -120,15 +120,15 @@ class _Team:
             if stop():
                 return
             try:
-                outcome = self._rows.get(timeout=_POLL_S)
+                outcomes = self._outcomes.get(timeout=_POLL_S)
             except queue.Empty:
                 for member in self._members:
                     member.end_if_silent()
                 continue
-            if outcome is None:
+            if outcomes is None:
                 working -= 1
             else:
-                yield outcome
+                yield from outcomes
 
     def unread(self) -> list[Request]:
         """Files that no process got to."""
@@ -141,32 +141,46 @@ class _Team:
             member.end()
         while any(thread.is_alive() for thread in self._threads):
             with contextlib.suppress(queue.Empty):
-                self._rows.get(timeout=0.01)
+                self._outcomes.get(timeout=0.01)
 
     def _work(self, member: _Member) -> None:
         """A member's thread: one process after the other until nothing is left."""
         spec = exclude_spec(self._exclude)
+        careful = False
         while member.left and not self._closed.is_set():
             came_up = False
             try:
-                for message in member.run(self._root, self._exclude):
+                for messages in member.run(self._root, self._exclude, careful):
                     if self._closed.is_set():
                         # `close` came before there was a process to end.
                         member.end()
-                    elif came_up:
-                        self._rows.put(member.take(message))
-                    came_up = came_up or message == READY
+                        continue
+                    rows = messages if came_up else messages[1:]
+                    came_up = came_up or messages[0] == READY
+                    if came_up:
+                        self._hand_on(member, rows)
             except (OSError, ValueError, TypeError) as error:
                 logger.warning("a parsing process failed (%s)", type(error).__name__)
             if not came_up or self._closed.is_set():
                 break
-            if member.left:
+            if member.left and careful:
                 request = member.left.popleft()
                 path = request.path
                 logger.warning("the parser crashed on %r: it is indexed as plain text", path)
                 found = read(self._root, path, spec, plain=True)
-                self._rows.put((path, _complete(request, found)))
-        self._rows.put(None)
+                self._outcomes.put([(path, _complete(request, found))])
+            # Which file it was shows only when every row is sent at once.
+            careful = not careful
+        self._outcomes.put(None)
+
+    def _hand_on(self, member: _Member, rows: Sequence[Any]) -> None:
+        taken: list[Outcome] = []
+        try:
+            for row in rows:
+                taken += [member.take(row)]
+        finally:
+            # Those before one that makes no sense are ticked off already.
+            self._outcomes.put(taken)
 
 
 class _Member:
@@ -177,9 +191,10 @@ class _Member:
         self._process: subprocess.Popen[bytes] | None = None
         self._last_heard = time.monotonic()
 
-    def run(self, root: Path, exclude: list[str]) -> Iterator[Any]:
-        """Messages of a new process that reads what is left."""
-        job = [str(root), exclude, [[r.path, r.known.hash if r.known else None] for r in self.left]]
+    def run(self, root: Path, exclude: list[str], careful: bool) -> Iterator[list[Any]]:
+        """Messages of a new process that reads what is left, as many at a time as there are."""
+        wanted = [[r.path, r.known.hash if r.known else None] for r in self.left]
+        job = [str(root), exclude, careful, wanted]
         self._last_heard = time.monotonic()
         self._process = subprocess.Popen(COMMAND, stdin=subprocess.PIPE, stdout=subprocess.PIPE)
         unpacker = msgpack.Unpacker(unicode_errors="surrogatepass", max_buffer_size=0)
@@ -191,9 +206,9 @@ class _Member:
                 process.stdin.close()
             while data := os.read(process.stdout.fileno(), _READ_BYTES):
                 unpacker.feed(data)
-                for message in unpacker:
+                if messages := list(unpacker):
                     self._last_heard = time.monotonic()
-                    yield message
+                    yield messages
 
     def take(self, message: Any) -> Outcome:
         """Tick a file off; raises ValueError for a message about another one."""

@@ -79,7 +79,7 @@ class Outline:
 
 @dataclass(frozen=True, slots=True)
 class Words:
-    """Names in a file: all of them sorted, by chunk of lines (see `chunk_words`), defined.
+    """Names in a file: all of them, by chunk of lines (see `chunk_words`), defined.
 
     `defined` are the names that code in other files can mean, those of `projects.py` included.
     """
@@ -130,7 +130,7 @@ class Facts:
 
     @property
     def identifiers(self) -> tuple[str, ...]:
-        """Every name, sorted."""
+        """Every name, in order of first occurrence."""
         return self.words.identifiers
 
     @property

@@ -8,19 +8,14 @@ from __future__ import annotations
 
 import re
 from array import array
-from bisect import bisect_left
-from collections.abc import Sequence
-from itertools import repeat
-from typing import TypeVar
-
-_Word = TypeVar("_Word", str, bytes)
+from collections.abc import Iterator
 
 CHUNK_LINES = 20
 _MAX_IDENTIFIERS = 1 << 16
 _MIN_CHARS = 3
 _IDENTIFIER = re.compile(r"\b[^\W\d]\w{2,}")
 _NINE = ord("9")
-_NO_POSITION = repeat(-1)
+_NO_NAME = -1
 # Every character that is no part of a word becomes a space; line breaks stay.
 _WORDS = bytes(
     code if code < 128 and (chr(code).isalnum() or chr(code) in "_\n") else ord(" ")
@@ -34,22 +29,18 @@ def identifiers_of(text: str) -> list[str]:
 
 
 def chunk_words(text: str) -> tuple[str, list[bytes]]:
-    """Sorted names of a text with spaces between; for every `CHUNK_LINES` lines their positions.
+    """Names by first occurrence with spaces between; their positions in `CHUNK_LINES` lines each.
 
-    Positions are ascending unsigned 16-bit numbers: see `chunk_positions`.
+    The positions of a chunk are unsigned 16-bit numbers in no order: see `chunk_positions`.
     """
-    if not text.isascii():
-        windows = _windows(text)
-        names = sorted(set().union(*windows))[:_MAX_IDENTIFIERS]
-        return " ".join(names), _packed(windows, names)
-    ascii_windows = _ascii_windows(text)
-    # Digits come before letters and the underscore.
-    ascii_names = [
-        word for word in set().union(*ascii_windows) if len(word) >= _MIN_CHARS and word[0] > _NINE
-    ]
-    ascii_names.sort()
-    del ascii_names[_MAX_IDENTIFIERS:]
-    return b" ".join(ascii_names).decode("ascii"), _packed(ascii_windows, ascii_names)
+    positions = _Positions()
+    position_of = positions.__getitem__
+    chunks = []
+    for words in _ascii_windows(text) if text.isascii() else _windows(text):
+        found = set(map(position_of, words))
+        found.discard(_NO_NAME)
+        chunks.append(array("H", found).tobytes())
+    return b" ".join(positions.names).decode("utf-8", "surrogatepass"), chunks
 
 
 def chunk_positions(chunk: bytes) -> array[int]:
@@ -59,26 +50,33 @@ def chunk_positions(chunk: bytes) -> array[int]:
     return positions
 
 
-def _ascii_windows(text: str) -> list[set[bytes]]:
+class _Positions(dict[bytes, int]):
+    """Word -> its position among `names`, which grow as words are asked for."""
+
+    __slots__ = ("names",)
+
+    def __init__(self) -> None:
+        self.names: list[bytes] = []
+
+    def __missing__(self, word: bytes) -> int:
+        # Digits come before letters and the underscore.
+        is_name = len(word) >= _MIN_CHARS and word[0] > _NINE
+        if not is_name or len(self.names) >= _MAX_IDENTIFIERS:
+            self[word] = _NO_NAME
+            return _NO_NAME
+        position = self[word] = len(self.names)
+        self.names.append(word)
+        return position
+
+
+def _ascii_windows(text: str) -> Iterator[list[bytes]]:
     lines = text.encode("ascii").translate(_WORDS).split(b"\n")
-    return [
-        set(b" ".join(lines[start : start + CHUNK_LINES]).split())
-        for start in range(0, len(lines), CHUNK_LINES)
-    ]
+    for start in range(0, len(lines), CHUNK_LINES):
+        yield b" ".join(lines[start : start + CHUNK_LINES]).split()
 
 
-def _windows(text: str) -> list[set[str]]:
+def _windows(text: str) -> Iterator[list[bytes]]:
     lines = text.split("\n")
-    return [
-        set(_IDENTIFIER.findall("\n".join(lines[start : start + CHUNK_LINES])))
-        for start in range(0, len(lines), CHUNK_LINES)
-    ]
-
-
-def _packed(windows: Sequence[set[_Word]], names: Sequence[_Word]) -> list[bytes]:
-    position = dict(zip(names, range(len(names)), strict=True))
-    chunks = []
-    for window in windows:
-        positions = sorted(map(position.get, window, _NO_POSITION))
-        chunks.append(array("H", positions[bisect_left(positions, 0) :]).tobytes())
-    return chunks
+    for start in range(0, len(lines), CHUNK_LINES):
+        names = _IDENTIFIER.findall("\n".join(lines[start : start + CHUNK_LINES]))
+        yield [name.encode("utf-8", "surrogatepass") for name in names]

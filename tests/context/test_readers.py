@@ -29,7 +29,12 @@ def broken(root, path, exclude, known_hash):
         threading.Event().wait()
     return read(root, path, exclude, known_hash)
 
-worker.read = broken
+row_of = worker.row_of
+
+def lying(path, outcome):
+    return ["other.py", "binary"] if path.endswith("lie.py") else row_of(path, outcome)
+
+worker.read, worker.row_of = broken, lying
 worker.main()
 """
 
@@ -99,6 +104,18 @@ def test_file_that_ends_a_parser_becomes_plain_text(
     again = read_record(root, Request(name, 40, spoiled.facts), exclude_spec(()))
     assert isinstance(again, FileRecord)
     assert again.facts.language == "text"
+
+
+def test_message_that_makes_no_sense_costs_no_other_file(
+    root: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(readers, "COMMAND", (sys.executable, "-P", "-c", BROKEN_WORKER))
+    requests = requests_of(root)
+    here = outcomes(root, requests, 1)
+    (root / "m63_lie.py").write_text("def odd():\n    pass\n")
+    found = outcomes(root, [*requests, Request("m63_lie.py", 40)], 2)
+    assert found.pop("m63_lie.py") == analyse("def odd():\n    pass\n", "text")
+    assert found == here
 
 
 @pytest.mark.parametrize(
