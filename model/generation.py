@@ -19,6 +19,7 @@ import torch
 from torch import Tensor
 
 from qcoder.model.decoder import Pass
+from qcoder.model.guidance import guide_for
 from qcoder.model.healing import Healing, PrefixIndex
 from qcoder.model.mixture import BlendResult, CopyState, Mixture, MixtureState
 from qcoder.model.pace import MOST_TOKENS, Pace
@@ -160,6 +161,7 @@ def _decode(
     ends = request.stop.ids | tokenizer.eos_ids
     seen: list[int] = []
     draft = copies.draft if copies and parts.drafts else None
+    guide = guide_for(tokenizer, request.json_schema) if request.json_schema else None
     steps = Stepper(sequence, parts.experience, draft)
     while True:
         ended = interrupted(request)
@@ -170,12 +172,16 @@ def _decode(
         blended = state.blend(logprobs) if state else BlendResult(logprobs, None)
         if healing.pending:
             blended = replace(blended, logprobs=healing.constrain(blended.logprobs))
+        if guide is not None:
+            blended = replace(blended, logprobs=guide.constrain(blended.logprobs))
         token = sample(blended.logprobs, request.sampling, seen, rng)
         if token in ends:
             text = stop.flush()
             yield replace(_token(token, blended, text), id=-1, finish=FinishReason.STOP)
             return
         seen.append(token)
+        if guide is not None:
+            guide.push(token)
         new = healing.take(tokenizer.token_bytes(token))
         out = _token(token, blended, stop.push(decoder.push_bytes(new)))
         if stop.stopped:

@@ -112,6 +112,8 @@ class GenerationRequest:
 
     `max_tokens` 0 computes the prompt, for the cache, and ends.
 
+    `json_schema`, where there is one, is what the text has to follow (`guidance.py`).
+
     `copy_tables` are the token statistics of the open file and the workspace that the n-gram
     mixture reads; without any (and with `mixture` off) the network answers alone.
     """
@@ -125,6 +127,7 @@ class GenerationRequest:
     deadline: float | None = None
     copy_tables: tuple[SuffixTable, ...] = ()
     mixture: bool = True
+    json_schema: str = ""
 
 
 @dataclass(frozen=True, slots=True)

@@ -89,6 +89,7 @@ def request_frame(request: GenerationRequest, tables: list[int]) -> Frame:
         "seconds": None if deadline is None else deadline - time.monotonic(),
         "tables": tables,
         "mixture": request.mixture,
+        "json_schema": request.json_schema,
     }
 
 
@@ -114,6 +115,7 @@ def request_of(
         deadline=None if seconds is None else time.monotonic() + seconds,
         copy_tables=tuple(tables[number] for number in frame["tables"]),
         mixture=frame["mixture"],
+        json_schema=frame.get("json_schema", ""),
     )
 
 
