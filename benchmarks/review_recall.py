@@ -29,13 +29,13 @@ from pathlib import Path
 from typing import Any
 
 from platformdirs import user_cache_dir
-from review_calibration import sample
 
 sys.path.insert(0, str(Path(__file__).resolve().parent))
 
 from injection.draw import Mutant, draw, python_files, read_mutants, text_of
 from injection.leaks import LEAKS_AND_CONCURRENCY
 from injection.peers import PEERS, hits_of, run_peer, write_reduced
+from review_calibration import sample
 
 from qcoder.context.segments import Document
 from qcoder.lsp_server.review import review_by_model

@@ -8,9 +8,9 @@ from __future__ import annotations
 import re
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
-from pathlib import Path
 
 from qcoder.context.pack import pack
+from qcoder.lsp_server.asking import Asked, answer, chat_template
 from qcoder.lsp_server.completion import budget_tokens
 from qcoder.lsp_server.docstring_judgement import MAX_DESCRIPTION, accepted, stems_of
 from qcoder.lsp_server.docstring_shape import Shape, split_at
@@ -20,14 +20,12 @@ from qcoder.lsp_server.docstring_words import words_of
 from qcoder.lsp_server.prompts import fim_prompt
 from qcoder.lsp_server.snapshot import Snapshot
 from qcoder.lsp_server.writing import collect
-from qcoder.model.chat import ChatTemplate, Message, chat_ids
+from qcoder.model.chat import ChatTemplate, Message
 from qcoder.model.engine import Engine
-from qcoder.model.errors import ModelError
 from qcoder.model.request import (
     CancelToken,
     GenerationRequest,
     Priority,
-    Prompt,
     SamplingParams,
     StopRules,
 )
@@ -162,22 +160,6 @@ def filled_in(
     return generated.text if generated.confidence >= MIN_CONFIDENCE else ""
 
 
-def chat_template(engine: Engine) -> ChatTemplate | None:
-    """The template of a checkpoint that follows instructions; None for all others.
-
-    Base models of the family carry a template too, so the name has to say what they are.
-    """
-    info = engine.info
-    speaks = re.search(r"instruct|chat", f"{info.name} {Path(info.path).name}", re.IGNORECASE)
-    follows = speaks or info.architecture in ("qwen3_moe", "qwen3_next")
-    if info.is_default or info.is_remote or not follows or not info.path:
-        return None
-    try:
-        return ChatTemplate.load(Path(info.path))
-    except ModelError:
-        return None
-
-
 def asked(
     snapshot: Snapshot,
     shape: Shape,
@@ -191,19 +173,9 @@ def asked(
     items = "\n".join(slot.label for slot in slots)
     question = f"```{snapshot.document.language}\n{code}\n```\n\nItems:\n{items}"
     messages = [Message("system", INSTRUCTION), Message("user", question)]
-    try:
-        ids = chat_ids(engine.tokenizer, template, messages)
-    except (ModelError, ValueError):
-        return {}
-    request = GenerationRequest(
-        prompt=Prompt(tuple(ids)),
-        max_tokens=SLOT_TOKENS * (len(slots) + 1),
-        sampling=SamplingParams(temperature=temperature_for("docstring")),
-        stop=StopRules(engine.tokenizer.eos_ids),
-        priority=Priority.EDIT,
-        cancel=cancel,
-    )
-    return answers_of(collect(engine, request, 0.0).text, {slot.label for slot in slots})
+    to = Asked(engine, template, "docstring", Priority.EDIT, cancel)
+    said = answer(to, messages, SLOT_TOKENS * (len(slots) + 1))
+    return answers_of(said.text, {slot.label for slot in slots}) if said is not None else {}
 
 
 def answers_of(text: str, labels: set[str]) -> dict[str, str]:

@@ -17,6 +17,7 @@ RDJSON_LEVEL = {"error": "ERROR", "warning": "WARNING", "info": "INFO", "hint": 
 SCHEMA = "https://json.schemastore.org/sarif-2.1.0.json"
 
 OTHER_RULES = {
+    "likely-fault": "a model that follows instructions found a fault, and stood by it when asked again",
     "unlikely-arguments": "the model would rather have two arguments in each other's place",
     "unlikely-bound": "the model would rather have a range end one earlier",
     "unlikely-name": "the model would rather read a variable that is never used",

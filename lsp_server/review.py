@@ -8,13 +8,15 @@ from __future__ import annotations
 
 import hashlib
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 
 from qcoder.context.parse import Definition, outline
 from qcoder.context.privacy import exclude_spec, refused
 from qcoder.context.segments import Document
+from qcoder.lsp_server.asking import Asked, chat_template
+from qcoder.lsp_server.review_generated import remarks
 from qcoder.lsp_server.review_ignores import (
     IGNORE_FILE,
     UNUSED_RULE,
@@ -29,7 +31,7 @@ from qcoder.lsp_server.review_rule import Match, Rule
 from qcoder.lsp_server.review_rules import rules_for
 from qcoder.lsp_server.snapshot import Finding, Snapshot
 from qcoder.model.engine import Engine
-from qcoder.model.request import CancelToken
+from qcoder.model.request import CancelToken, Priority
 
 HINTS: Mapping[str, tuple[str, str]] = {
     "name": (
@@ -41,6 +43,8 @@ HINTS: Mapping[str, tuple[str, str]] = {
     "arguments": ("unlikely-arguments", "`{there}` is an unlikely order: was `{instead}` meant?"),
 }
 """Kind of slot -> under which name and in which words the model's doubt is told."""
+
+REMARK_RULE = "likely-fault"
 
 RULE_CONFIDENCE = 0.9
 
@@ -92,8 +96,10 @@ def review_document(
     findings = structural_findings(snapshot, place, changed)
     if engine is not None:
         rules_lines = {finding.line for finding in findings}
-        hints = model_hints(snapshot, place, engine, changed, cancel or CancelToken())
+        cancel = cancel or CancelToken()
+        hints = model_hints(snapshot, place, engine, changed, cancel)
         findings += [hint for hint in hints if hint.line not in rules_lines]
+        findings += model_remarks(snapshot, place, engine, changed, cancel, rules_lines)
     return sorted(findings, key=lambda f: (f.line, f.column, f.rule))
 
 
@@ -203,6 +209,43 @@ def model_hints(
         if not silent and not is_silenced(place.ignores, hint.line, hint.rule):
             hints.append(hint)
     return sorted(hints, key=lambda f: -f.confidence)[: settings.max_hints]
+
+
+def model_remarks(
+    snapshot: Snapshot,
+    place: _Place,
+    engine: Engine,
+    changed: frozenset[int] | None,
+    cancel: CancelToken,
+    known: Collection[int],
+) -> list[Finding]:
+    """What a model that follows instructions finds and, asked again, stands by; `known` lines are left out."""
+    settings, template = snapshot.settings.review, chat_template(engine)
+    if template is None or not settings.model_hints or REMARK_RULE in settings.disabled_rules:
+        return []
+    asked = Asked(engine, template, "review", Priority.REVIEW, cancel)
+    found = []
+    for remark in remarks(asked, snapshot.document, place.definitions, changed, known):
+        if is_silenced(place.ignores, remark.line, REMARK_RULE):
+            continue
+        line, symbol = place.lines[remark.line], place.symbol_at(remark.line)
+        found.append(
+            Finding(
+                rule=REMARK_RULE,
+                severity="info",
+                path=place.path,
+                line=remark.line,
+                column=len(line) - len(line.lstrip()),
+                end_line=remark.line,
+                end_column=len(line.rstrip()),
+                message=remark.text,
+                confidence=round(remark.probability, 4),
+                source="model",
+                # Of the code alone: the model may say the same in other words.
+                fingerprint=fingerprint(REMARK_RULE, place.path, symbol, line.strip(), 1),
+            )
+        )
+    return found
 
 
 def hint_of(place: _Place, doubt: Doubt, seen: Counter[tuple[str, str, str]]) -> Finding:

@@ -10,7 +10,7 @@ from pygls.workspace import PositionCodec
 from qcoder.context.languages import LANGUAGES
 from qcoder.lsp_server import convert, protocol
 from qcoder.lsp_server.docstring_actions import wants
-from qcoder.lsp_server.review import HINTS, review_document
+from qcoder.lsp_server.review import HINTS, REMARK_RULE, review_document
 from qcoder.lsp_server.review_ignores import ignores_in
 from qcoder.lsp_server.review_rules import all_rules
 from qcoder.lsp_server.snapshot import Finding, Snapshot, TextEdit
@@ -22,6 +22,8 @@ OTHERS = {
         "The model finds something else much likelier here, together with the code that follows. "
         "That is no fault by itself: it is worth a second look.",
     ),
+    REMARK_RULE: "The model named this fault and, asked afresh whether the claim is right, said yes. It "
+    "may still be wrong: it saw this definition alone.",
     "unused-ignore": "The comment excuses a rule that finds nothing there. Once it is gone, the "
     "rule can speak up again.",
 }

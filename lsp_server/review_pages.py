@@ -33,7 +33,7 @@ A line is excused by a comment on it, or alone on the line above: `# qcoder: ign
 languages); without a name all rules, `# qcoder: ignore-file` the whole file. An excuse for a rule that
 finds nothing there any more is reported as `unused-ignore` (info). `review.disabled_rules` switches rules
 off. Findings of `unused-ignore` and the model's hints (`unlikely-name`, `unlikely-operator`, `unlikely-bound`,
-`unlikely-arguments`) never fail a run.
+`unlikely-arguments`, and `likely-fault` of models that follow instructions) never fail a run.
 """
 
 
