@@ -13,6 +13,9 @@ of a from the chunk's start to t, the corrections u of a chunk solve a unit lowe
 and then  o_t = A_t S^T q_t + sum over s <= t of (q_t . k_s) (A_t / A_s) u_s,
 S' = A_C S + sum over s of (A_C / A_s) k_s u_s^T: matrix products instead of C dependent steps (Yang et al.,
 arXiv 2406.06484). The quotients are computed from sums of logarithms, whose differences never overflow.
+
+The compiled kernels (`native/delta.inc`) take tokens one by one after all: with a few columns of S in the first
+cache a step costs next to nothing beside the layer's products, and its result depends on no chunk.
 """
 
 from __future__ import annotations
@@ -21,6 +24,7 @@ import torch
 from torch import Tensor
 
 from qcoder.kernels.dispatch import choose
+from qcoder.kernels.native_library import DELTA_COLUMNS, DELTA_KEYS, native
 
 CHUNK = 64
 """Tokens a chunk: the triangular part grows with its square, the number of steps falls."""
@@ -57,6 +61,17 @@ def gated_delta_rule_reference(
 
 
 def gated_delta_rule_cpu(
+    q: Tensor, k: Tensor, v: Tensor, decay: Tensor, beta: Tensor, memory: Tensor
+) -> tuple[Tensor, Tensor]:
+    """The same: in the compiled kernels, else one step for one token and chunks for more."""
+    fits = v.shape[2] % DELTA_COLUMNS == 0 and k.shape[2] <= DELTA_KEYS
+    compiled = native(torch.get_num_threads()) if fits else None
+    if compiled is not None:
+        return compiled.delta(q, k, v, decay, beta, memory)
+    return gated_delta_rule_torch(q, k, v, decay, beta, memory)
+
+
+def gated_delta_rule_torch(
     q: Tensor, k: Tensor, v: Tensor, decay: Tensor, beta: Tensor, memory: Tensor
 ) -> tuple[Tensor, Tensor]:
     """The same: one step for one token, chunks for more."""

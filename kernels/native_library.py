@@ -54,7 +54,23 @@ def _declared(found: ctypes.CDLL) -> ctypes.CDLL:
         pointer, pointer, pointer, size, size, pointer,
     ]  # fmt: skip
     found.qcoder_forward.argtypes = [pointer, pointer, pointer, number]
+    found.qcoder_delta.argtypes = [pointer, pointer]
     return found
+
+
+DELTA_COLUMNS, DELTA_KEYS = 32, 256
+"""Columns of a head's memory that `Native.delta` takes together, and the most rows there may be."""
+
+
+class _Delta(ctypes.Structure):
+    _fields_ = (
+        *((name, ctypes.c_void_p) for name in (
+            "q", "k", "v", "decay", "beta", "before", "after", "out",
+        )),
+        *((name, ctypes.c_int64) for name in (
+            "tokens", "key_heads", "value_heads", "key_dim", "value_dim",
+        )),
+    )  # fmt: skip
 
 
 class Native:
@@ -121,6 +137,20 @@ class Native:
             )  # fmt: skip
         _check(status)
         return y
+
+    def delta(
+        self, q: Tensor, k: Tensor, v: Tensor, decay: Tensor, beta: Tensor, memory: Tensor
+    ) -> tuple[Tensor, Tensor]:
+        """As `delta_net.gated_delta_rule_reference`; value_dim is a multiple of `DELTA_COLUMNS`, key_dim at most `DELTA_KEYS`."""
+        kind = v.dtype
+        inputs = [_floats(x) for x in (q, k, v, decay, beta, memory)]
+        out, after = torch.empty_like(inputs[2]), torch.empty_like(inputs[5])
+        arrays = [x.data_ptr() for x in (*inputs, after, out)]
+        sizes = (v.shape[0], k.shape[1], v.shape[1], k.shape[2], v.shape[2])
+        with self._turn:
+            status = self._library.qcoder_delta(self._handle, ctypes.byref(_Delta(*arrays, *sizes)))
+        _check(status)
+        return out.to(kind), after
 
     def forward(self, model: Any, batch: Any, alone: bool) -> None:
         """One pass over references to the structures of `native_decoder.py`."""

@@ -48,6 +48,10 @@ struct Functions {
                  float* to);
   void (*merge)(float* peak, float* sum, float* to, float other_peak, float other_sum,
                  const float* other, int64_t width);
+  void (*delta)(const float* keys, const float* queries, int64_t stride, const float* values,
+                int64_t value_stride, const float* decays, const float* betas,
+                int64_t gate_stride, int64_t tokens, int64_t key_dim, const float* before,
+                float* after, int64_t memory_stride, float* out);
 };
 
 static inline uint32_t four(const int8_t* values) {
@@ -215,6 +219,7 @@ static inline int32_t total(const Lanes& lanes) {
 }
 #include "tiles.inc"
 #include "rows.inc"
+#include "delta.inc"
 #include "attention.inc"
 }  // namespace plain
 
@@ -360,6 +365,7 @@ static inline int32_t total(const Lanes& l) {
 }
 #include "tiles.inc"
 #include "rows.inc"
+#include "delta.inc"
 #include "attention.inc"
 }  // namespace avx2
 #if defined(__clang__)
@@ -430,6 +436,7 @@ static inline void count(Lanes& total, const Lanes& part) { total = _mm512_add_e
 static inline int32_t total(const Lanes& l) { return _mm512_reduce_add_epi32(l); }
 #include "tiles.inc"
 #include "rows.inc"
+#include "delta.inc"
 #include "attention.inc"
 }  // namespace vnni
 #if defined(__clang__)

@@ -2,6 +2,7 @@
 #include <new>
 
 #include "decoder.hpp"
+#include "delta.hpp"
 
 #if defined(_WIN32)
 #define QCODER_API extern "C" __declspec(dllexport)
@@ -43,6 +44,14 @@ QCODER_API int qcoder_experts(void* handle, const uint8_t* gate_up, const uint8_
   add_experts(*static_cast<Engine*>(handle),
               {gate_up, down, experts, hidden, size, top_k, bits, group, down_bits, down_group}, x, chosen, weights,
               tokens, y);
+  return 0;
+} catch (const std::bad_alloc&) {
+  return 1;
+}
+
+// The gated delta rule; see `Delta`. Returns 0, or 1 when there is no memory.
+QCODER_API int qcoder_delta(void* handle, const Delta* delta) try {
+  run_delta(*static_cast<Engine*>(handle), *delta);
   return 0;
 } catch (const std::bad_alloc&) {
   return 1;

@@ -11,19 +11,35 @@ from qcoder.kernels.delta_net import (
     gated_delta_rule_reference,
     unit,
 )
+from qcoder.kernels.native_library import INSTRUCTIONS, Native, library
 
 TOLERANCE = 2e-6
+
+
+def sets() -> list[str]:
+    found = library()
+    return list(INSTRUCTIONS[: found.qcoder_instructions() + 1]) if found else ["plain"]
 
 
 def noise(*shape: int, seed: int = 0) -> Tensor:
     return torch.randn(shape, generator=torch.Generator().manual_seed(seed))
 
 
-def inputs(tokens: int, key_heads: int = 2, group: int = 3, fade: float = 1.0) -> list[Tensor]:
+def inputs(
+    tokens: int, key_heads: int = 2, group: int = 3, fade: float = 1.0, width: int = 7
+) -> list[Tensor]:
     heads = key_heads * group
     rates = fade * torch.rand(tokens, heads, generator=torch.Generator().manual_seed(9))
     q, k = (noise(tokens, key_heads, 33, seed=seed) for seed in (1, 2))
-    return [q, k, noise(tokens, heads, 7, seed=3), -rates, torch.sigmoid(noise(tokens, heads))]
+    return [q, k, noise(tokens, heads, width, seed=3), -rates, torch.sigmoid(noise(tokens, heads))]
+
+
+@pytest.fixture(params=sets())
+def native(request: pytest.FixtureRequest) -> Native:
+    """Each instruction set that is here."""
+    if library() is None:
+        pytest.skip("the compiled kernels are not installed (no C++ compiler)")
+    return Native(2, request.param)
 
 
 def check(found: tuple[Tensor, Tensor], expected: tuple[Tensor, Tensor]) -> None:
@@ -38,6 +54,33 @@ def test_chunks_equal_the_rule_token_by_token(tokens: int, fade: float) -> None:
     memory = 0.3 * noise(6, 33, 7, seed=4)
     args = inputs(tokens, fade=fade)
     check(gated_delta_rule_cpu(*args, memory), gated_delta_rule_reference(*args, memory))
+
+
+@pytest.mark.parametrize("fade", [0.0, 0.01, 1.0, 80.0])
+@pytest.mark.parametrize(("tokens", "width"), [(1, 32), (2, 96), (63, 64), (131, 32)])
+def test_compiled_kernels_equal_the_rule(
+    native: Native, tokens: int, width: int, fade: float
+) -> None:
+    memory = 0.3 * noise(6, 33, width, seed=4)
+    args, before = inputs(tokens, fade=fade, width=width), memory.clone()
+    found = native.delta(*args, memory)
+    check(found, gated_delta_rule_reference(*args, memory))
+    assert torch.equal(memory, before)
+    cut = tokens // 2
+    if cut:
+        first, between = native.delta(*(x[:cut] for x in args), memory)
+        second, after = native.delta(*(x[cut:] for x in args), between)
+        assert torch.equal(torch.cat([first, second]), found[0]), "the same bits, cut or whole"
+        assert torch.equal(after, found[1])
+
+
+def test_memories_of_other_widths_are_left_to_torch(monkeypatch: pytest.MonkeyPatch) -> None:
+    called: list[int] = []
+    monkeypatch.setattr("qcoder.kernels.delta_net.native", called.append)
+    gated_delta_rule_cpu(*inputs(2, width=48), torch.zeros(6, 33, 48))
+    assert called == []
+    gated_delta_rule_cpu(*inputs(2, width=64), torch.zeros(6, 33, 64))
+    assert called == [torch.get_num_threads()], "asked for, and done without"
 
 
 @pytest.mark.parametrize("cut", [1, 63, 100])
