@@ -19,6 +19,8 @@ _MAX_USE_DEPTH = 16
 _IDENTIFIER = re.compile(r"[^\W\d]\w*")
 _QUOTED = re.compile(r"""["'<`]([^"'<>`]+)["'>`]""")
 _DOTS = re.compile(r"[\s.]+")
+_PYTHON_NOISE = re.compile(r"[()\\]|#[^\n]*")
+_PYTHON_FROM = re.compile(r"\s*from\s*(\.*)\s*([\w.]*)\s+import\s+(.*)", re.DOTALL)
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,9 +63,8 @@ def path_distance(left: str, right: str) -> int:
 
 
 def _python(statement: str) -> list[Import]:
-    statement = re.sub(r"[()\\]|#[^\n]*", " ", statement)
-    match = re.match(r"\s*from\s+(\.*)\s*([\w.]*)\s+import\s+(.*)", statement, re.DOTALL)
-    if match:
+    statement = _PYTHON_NOISE.sub(" ", statement)
+    if match := _PYTHON_FROM.match(statement):
         dots, module, rest = match.groups()
         path = module.replace(".", "/")
         if dots:
@@ -273,6 +274,9 @@ def _names(parts: Iterable[str]) -> tuple[tuple[str, ...], tuple[tuple[str, str]
     names: list[str] = []
     aliases: list[tuple[str, str]] = []
     for part in parts:
+        if (name := part.strip()).isidentifier() and name != "type":
+            names.append(name)
+            continue
         words = [word for word in _IDENTIFIER.findall(part) if word != "type"]
         names += words[:1]
         if len(words) == 3 and words[1] == "as":
