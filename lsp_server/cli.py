@@ -25,6 +25,8 @@ COMMANDS = {
     "model": "qcoder.lsp_server.cli_model:model",
     "review": "qcoder.lsp_server.cli_review:review",
     "docstring": "qcoder.lsp_server.cli_docstring:docstring",
+    "explain": "qcoder.lsp_server.cli_assist:explain",
+    "test": "qcoder.lsp_server.cli_assist:test",
     "train": "qcoder.lsp_server.cli_train:train",
     "daemon": "qcoder.lsp_server.cli_daemon:daemon",
     "stats": "qcoder.lsp_server.cli_stats:stats",
@@ -83,6 +85,16 @@ def build_parser() -> argparse.ArgumentParser:
     mode.add_argument("--write", action="store_true")
     mode.add_argument("--check", action="store_true")
     _format(docstring)
+
+    explain = commands.add_parser("explain", help="say what code does (Instruct models)")
+    test = commands.add_parser("test", help="write a unit test (Instruct models)")
+    for one in (explain, test):
+        one.add_argument("file", type=Path)
+        one.add_argument("--symbol", required=one is test, help="a name or dotted path")
+        one.add_argument("--model", help="checkpoint folder or name")
+        _format(one)
+    test.add_argument("--write", action="store_true", help="as a new file, beside the other tests")
+    test.add_argument("--run", action="store_true", help="run it: this runs your code")
 
     _model(commands.add_parser("model", help="list, check and import models"))
 

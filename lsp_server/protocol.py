@@ -25,6 +25,8 @@ COMMAND_REVIEW = "qcoder.reviewFile"
 COMMAND_REINDEX = "qcoder.reindex"
 COMMAND_RESTART = "qcoder.restartEngine"
 COMMAND_EXPLAIN_RULE = "qcoder.explainRule"
+COMMAND_EXPLAIN_CODE = "qcoder.explainCode"
+COMMAND_TEST = "qcoder.writeTest"
 
 StatusKind = Literal["Normal", "Busy", "Warning", "Error", "Inactive"]
 

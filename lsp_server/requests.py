@@ -15,6 +15,8 @@ from typing import Any
 from lsprotocol import types
 
 from qcoder.lsp_server import convert, diagnostics, jobs, protocol, review_actions
+from qcoder.lsp_server.assist_actions import KIND as ASSIST_KIND
+from qcoder.lsp_server.assist_actions import assist_actions, register_assistance
 from qcoder.lsp_server.completion_cache import place_at
 from qcoder.lsp_server.diagnostics import register_diagnostics
 from qcoder.lsp_server.docstring_actions import (
@@ -51,6 +53,7 @@ def make_server(config: str | None = None) -> QcoderServer:
     register_diagnostics(server)
     register_actions(server)
     register_commands(server)
+    register_assistance(server)
     return server
 
 
@@ -91,7 +94,7 @@ def register_actions(server: QcoderServer) -> None:
     @server.feature(
         types.TEXT_DOCUMENT_CODE_ACTION,
         types.CodeActionOptions(
-            code_action_kinds=[*KINDS, review_actions.KIND], resolve_provider=True
+            code_action_kinds=[*KINDS, review_actions.KIND, ASSIST_KIND], resolve_provider=True
         ),
     )
     async def code_action(
@@ -101,12 +104,13 @@ def register_actions(server: QcoderServer) -> None:
         snapshot, rows = ls.snapshot(uri), ls.rows(uri)
         if snapshot is None or rows is None:
             return None
-        line, only = params.range.start.line, params.context.only
+        line, only, engine = params.range.start.line, params.context.only, ls.session.engine
         lines, codec = (line, params.range.end.line), ls.workspace.position_codec
 
         def work(_: CancelToken) -> list[types.CodeAction]:
             found = review_actions.review_actions(snapshot, codec, rows, lines, only)
-            return found + docstring_actions(snapshot, line, only)
+            found += docstring_actions(snapshot, line, only)
+            return found + assist_actions(snapshot, engine, lines, only)
 
         key = ("actions", snapshot.document.uri)
         return await jobs.attempt(ls.session.rules_thread, key, Priority.EDIT, work) or None

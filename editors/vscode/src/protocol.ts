@@ -36,3 +36,5 @@ export const COMMAND_REVIEW = 'qcoder.reviewFile';
 export const COMMAND_REINDEX = 'qcoder.reindex';
 export const COMMAND_RESTART = 'qcoder.restartEngine';
 export const COMMAND_EXPLAIN_RULE = 'qcoder.explainRule';
+export const COMMAND_EXPLAIN_CODE = 'qcoder.explainCode';
+export const COMMAND_TEST = 'qcoder.writeTest';
