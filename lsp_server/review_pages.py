@@ -14,6 +14,9 @@ from qcoder.lsp_server.review_rule import Rule
 from qcoder.lsp_server.review_rules import all_rules
 
 FENCES = {"javascriptreact": "jsx", "typescriptreact": "tsx"}
+MOST_SHOWN = 24
+"""Lines of an example."""
+
 HEADINGS = {
     "python": "Python",
     "javascript": "JavaScript and TypeScript",
@@ -60,9 +63,17 @@ def table(rules: Iterable[Rule]) -> str:
 def section(rule: Rule) -> str:
     """One rule: why, and an example of what is and what is not found."""
     fence = FENCES.get(rule.languages[0], rule.languages[0])
-    found = f"```{fence}\n{rule.invalid[0].rstrip()}\n```"
-    clean = f"```{fence}\n{rule.valid[0].rstrip()}\n```"
+    found = f"```{fence}\n{shown(rule.invalid[0])}\n```"
+    clean = f"```{fence}\n{shown(rule.valid[0])}\n```"
     return f"### {rule.name}\n\n{rule.why}\n\nFound:\n\n{found}\n\nNot found:\n\n{clean}\n"
+
+
+def shown(example: str) -> str:
+    """An example, a long one without its middle."""
+    lines = example.rstrip().split("\n")
+    if len(lines) <= MOST_SHOWN:
+        return "\n".join(lines)
+    return "\n".join([*lines[:4], "    ...", *lines[-2:]])
 
 
 if __name__ == "__main__":

@@ -16,7 +16,7 @@ import yaml
 from qcoder.lsp_server.review_rule import Rule
 
 FILES: Mapping[str, tuple[str, ...]] = {
-    "python": ("python", "python_patterns"),
+    "python": ("python", "python_patterns", "python_debt"),
     "javascript": ("javascript",),
     "javascriptreact": ("javascript",),
     "typescript": ("javascript",),
