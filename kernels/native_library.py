@@ -23,8 +23,8 @@ from qcoder.kernels.tiled import TiledShape
 
 logger = logging.getLogger(__name__)
 
-INSTRUCTIONS = ("plain", "avx2", "avx512_vnni")
-"""Instruction sets by the number that the library gives them, worst first."""
+INSTRUCTIONS = ("plain", "avx2", "avx512_vnni", "neon")
+"""Instruction sets by the number that the library gives them."""
 
 
 @lru_cache(maxsize=1)
@@ -41,9 +41,16 @@ def library() -> ctypes.CDLL | None:
     return None
 
 
+def instruction_sets() -> list[str]:
+    """Those of this processor; none without the library."""
+    found = library()
+    return [n for i, n in enumerate(INSTRUCTIONS) if found is not None and found.qcoder_has(i)]
+
+
 def _declared(found: ctypes.CDLL) -> ctypes.CDLL:
     pointer, number, size = ctypes.c_void_p, ctypes.c_int, ctypes.c_int64
     found.qcoder_instructions.restype = number
+    found.qcoder_has.argtypes = [number]
     found.qcoder_open.argtypes, found.qcoder_open.restype = [number, number], pointer
     found.qcoder_close.argtypes, found.qcoder_close.restype = [pointer], None
     found.qcoder_linear.argtypes = [

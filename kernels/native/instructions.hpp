@@ -116,6 +116,7 @@ namespace plain {  // any processor; compilers vectorize some of it
 struct Chunk { uint8_t bytes[64]; };
 struct Lanes { int32_t v[16]; };
 struct Floats { float v[16]; };
+constexpr int32_t kOffset = 128;
 static inline Lanes lanes(int32_t value) {
   Lanes out;
   for (auto& lane : out.v) lane = value;
@@ -236,6 +237,7 @@ namespace avx2 {
 struct Chunk { __m256i a, b; };
 struct Lanes { __m256i a, b; };
 struct Floats { __m256 a, b; };
+constexpr int32_t kOffset = 128;
 static inline Lanes lanes(int32_t value) {
   const __m256i all = _mm256_set1_epi32(value);
   return {all, all};
@@ -381,6 +383,7 @@ namespace vnni {
 using Chunk = __m512i;
 using Lanes = __m512i;
 using Floats = __m512;
+constexpr int32_t kOffset = 128;
 static inline Lanes lanes(int32_t value) { return _mm512_set1_epi32(value); }
 static inline Chunk load(const uint8_t* from) { return _mm512_loadu_si512(from); }
 static inline Chunk low(const Chunk& c) { return _mm512_and_si512(c, _mm512_set1_epi8(15)); }
@@ -446,10 +449,37 @@ static inline int32_t total(const Lanes& l) { return _mm512_reduce_add_epi32(l);
 #endif
 #endif
 
-enum Instructions { kPlain = 0, kAvx2 = 1, kVnni = 2 };
+// Compilers that make dot products: by their own choice, or told so for a part of a file.
+#if defined(__aarch64__) && (defined(__ARM_FEATURE_DOTPROD) || (defined(__GNUC__) && !defined(__clang__)))
+#define QCODER_NEON
+#include <arm_neon.h>
+#if defined(__linux__)
+#include <sys/auxv.h>
+#endif
+#if !defined(__ARM_FEATURE_DOTPROD)
+#pragma GCC push_options
+#pragma GCC target("arch=armv8.2-a+dotprod")
+#define QCODER_POP
+#endif
+namespace neon {
+#include "neon.hpp"
+}  // namespace neon
+#if defined(QCODER_POP)
+#pragma GCC pop_options
+#undef QCODER_POP
+#endif
+#endif
+
+enum Instructions { kPlain = 0, kAvx2 = 1, kVnni = 2, kNeon = 3 };
 
 // The best set that this processor has.
 static inline int best_instructions() {
+#if defined(QCODER_NEON) && defined(__linux__)
+  constexpr unsigned long kDotProducts = 1UL << 20;  // HWCAP_ASIMDDP
+  if (getauxval(AT_HWCAP) & kDotProducts) return kNeon;
+#elif defined(QCODER_NEON) && defined(__APPLE__)
+  return kNeon;
+#endif
 #if defined(__x86_64__) && (defined(__GNUC__) || defined(__clang__))
   __builtin_cpu_init();
   if (__builtin_cpu_supports("avx512f") && __builtin_cpu_supports("avx512bw") &&
@@ -461,7 +491,17 @@ static inline int best_instructions() {
   return kPlain;
 }
 
+// Whether this processor has a set: those of its own kind up to the best.
+static inline bool has_instructions(int instructions) {
+  const int best = best_instructions();
+  if (best == kNeon) return instructions == kPlain || instructions == kNeon;
+  return instructions >= kPlain && instructions <= best;
+}
+
 static inline const Functions& functions(int instructions) {
+#if defined(QCODER_NEON)
+  if (instructions == kNeon) return neon::kFunctions;
+#endif
 #if defined(__x86_64__) && (defined(__GNUC__) || defined(__clang__))
   if (instructions == kVnni) return vnni::kFunctions;
   if (instructions == kAvx2) return avx2::kFunctions;

@@ -10,12 +10,15 @@
 #define QCODER_API extern "C" __attribute__((visibility("default")))
 #endif
 
-// The best instruction set here: 0 plain, 1 AVX2, 2 AVX-512 with VNNI.
+// The best instruction set here: 0 plain, 1 AVX2, 2 AVX-512 with VNNI, 3 NEON with dot products.
 QCODER_API int qcoder_instructions() { return best_instructions(); }
+
+// Whether that one is to be had here.
+QCODER_API int qcoder_has(int instructions) { return has_instructions(instructions); }
 
 // Threads and scratch memory of one caller; null when there is no memory or the set is not to be had.
 QCODER_API void* qcoder_open(int threads, int instructions) {
-  if (threads < 1 || instructions < 0 || instructions > best_instructions()) return nullptr;
+  if (threads < 1 || !has_instructions(instructions)) return nullptr;
   try {
     return new Engine(threads, instructions);
   } catch (...) {

@@ -11,14 +11,9 @@ from qcoder.kernels.delta_net import (
     gated_delta_rule_reference,
     unit,
 )
-from qcoder.kernels.native_library import INSTRUCTIONS, Native, library
+from qcoder.kernels.native_library import Native, instruction_sets, library
 
 TOLERANCE = 2e-6
-
-
-def sets() -> list[str]:
-    found = library()
-    return list(INSTRUCTIONS[: found.qcoder_instructions() + 1]) if found else ["plain"]
 
 
 def noise(*shape: int, seed: int = 0) -> Tensor:
@@ -34,7 +29,7 @@ def inputs(
     return [q, k, noise(tokens, heads, width, seed=3), -rates, torch.sigmoid(noise(tokens, heads))]
 
 
-@pytest.fixture(params=sets())
+@pytest.fixture(params=instruction_sets() or ["plain"])
 def native(request: pytest.FixtureRequest) -> Native:
     """Each instruction set that is here."""
     if library() is None:

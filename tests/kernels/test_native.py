@@ -5,7 +5,7 @@ import threading
 import pytest
 import torch
 
-from qcoder.kernels.native_library import INSTRUCTIONS, Native, library
+from qcoder.kernels.native_library import Native, instruction_sets, library
 from qcoder.kernels.tiled import (
     TiledShape,
     quantize,
@@ -25,12 +25,7 @@ def tiled(matrix: torch.Tensor, bits: int, group: int) -> torch.Tensor:
     return tile(values, scales, TiledShape(*matrix.shape, bits, group))
 
 
-def sets() -> list[str]:
-    found = library()
-    return list(INSTRUCTIONS[: found.qcoder_instructions() + 1]) if found else ["plain"]
-
-
-@pytest.fixture(params=sets())
+@pytest.fixture(params=instruction_sets() or ["plain"])
 def native(request: pytest.FixtureRequest) -> Native:
     if library() is None:
         pytest.skip(NO_LIBRARY)
