@@ -4,6 +4,8 @@ from collections import Counter
 
 import numpy as np
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 from numpy.typing import NDArray
 
 from qcoder.model.request import SamplingParams
@@ -142,3 +144,39 @@ def test_the_seed_decides() -> None:
 def test_parameters_out_of_range_are_refused(options: dict[str, float]) -> None:
     with pytest.raises(ValueError, match="out of range"):
         SamplingParams(**options)  # type: ignore[arg-type]
+
+
+@given(
+    logits=st.lists(st.floats(-30, 30, width=32), min_size=2, max_size=40),
+    temperature=st.sampled_from([0.0, 0.2, 1.0, 3.0]),
+    top_k=st.integers(0, 45),
+    top_p=st.floats(0.01, 1.0),
+    min_p=st.floats(0.0, 1.0),
+    penalty=st.sampled_from([1.0, 1.3]),
+    seed=st.integers(0, 2**32),
+)
+def test_any_filters_leave_a_token_that_they_allow(
+    logits: list[float],
+    temperature: float,
+    top_k: int,
+    top_p: float,
+    min_p: float,
+    penalty: float,
+    seed: int,
+) -> None:
+    raw = np.array(logits, dtype=np.float32)
+    scores = raw - np.log(np.exp(raw - raw.max()).sum(), dtype=np.float32) - raw.max()
+    before, seen = scores.copy(), [0, 1, 1]
+    params = SamplingParams(temperature, top_k, top_p, min_p, penalty)
+    token = sample(scores, params, seen, np.random.default_rng(seed))
+    assert token == sample(scores, params, seen, np.random.default_rng(seed))
+    assert np.array_equal(scores, before)
+    penalized = penalize(scores, seen, penalty)
+    if temperature == 0:
+        assert penalized[token] == penalized.max()
+        return
+    better = int((penalized > penalized[token]).sum())
+    assert top_k == 0 or better < top_k
+    shares = np.exp((penalized - penalized.max()).astype(np.float64) / temperature)
+    assert shares[token] >= min_p * 0.999
+    assert shares[penalized > penalized[token]].sum() <= (top_p + 1e-4) * shares.sum()
