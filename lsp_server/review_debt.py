@@ -6,6 +6,7 @@ Each is one sweep over lines or over nodes that are at hand, so that they cost a
 from __future__ import annotations
 
 import re
+from bisect import bisect_left, bisect_right
 from collections.abc import Iterator, Sequence
 from functools import cached_property
 
@@ -43,6 +44,10 @@ class _Lines:
         stripped = ((n, line.strip()) for n, line in enumerate(self._file.lines))
         return [(n, line) for n, line in stripped if line and line[0] != "#"]
 
+    @cached_property
+    def numbers(self) -> list[int]:
+        return [n for n, _ in self.code]
+
     def of(self, function: Node) -> list[tuple[int, str]]:
         """Those of a function's body without its docstring."""
         body = function.child_by_field_name("body")
@@ -54,7 +59,8 @@ class _Lines:
             said = start.named_child(0)
             if said is not None and said.type == "string":
                 first = start.end_point[0] + 1
-        return [(n, line) for n, line in self.code if first <= n <= last]
+        numbers = self.numbers
+        return self.code[bisect_left(numbers, first) : bisect_right(numbers, last)]
 
 
 def lines_of(file: PythonFile) -> _Lines:
@@ -107,15 +113,17 @@ def check_duplicated(file: PythonFile) -> Iterator[Hit]:
     seen: dict[tuple[str, ...], int] = {}
     done = -1
     for function in file.functions:
+        if function.end_point[0] - function.start_point[0] < SAME_LINES:
+            continue
         lines = lines_of(file).of(function)
+        texts = [text for _, text in lines]
         for at in range(len(lines) - SAME_LINES + 1):
-            window = lines[at : at + SAME_LINES]
-            number, key = window[0][0], tuple(text for _, text in window)
-            if number <= done or sum(map(len, key)) < SAME_CHARACTERS:
+            number, key = lines[at][0], tuple(texts[at : at + SAME_LINES])
+            if number <= done or len("".join(key)) < SAME_CHARACTERS:
                 continue
             first = seen.setdefault(key, number)
             if number - first >= SAME_LINES:
-                node = statement_on(file, number, len(file.lines[number]) - len(window[0][1]))
+                node = statement_on(file, number, indent_of(file.lines[number]))
                 done = lines[min(len(lines), at + same_from(file, lines, at, first)) - 1][0]
                 if node is not None:
                     yield Hit(
@@ -125,9 +133,15 @@ def check_duplicated(file: PythonFile) -> Iterator[Hit]:
 
 def same_from(file: PythonFile, lines: Sequence[tuple[int, str]], at: int, first: int) -> int:
     """How many lines of code from `at` on are those from line `first` on."""
-    others = [text for n, text in lines_of(file).code if n >= first]
-    pairs = zip((text for _, text in lines[at:]), others, strict=False)
+    code = lines_of(file)
+    others = code.code[bisect_left(code.numbers, first) :]
+    pairs = zip((text for _, text in lines[at:]), (text for _, text in others), strict=False)
     return next((count for count, (a, b) in enumerate(pairs) if a != b), len(lines) - at)
+
+
+def indent_of(line: str) -> int:
+    """Blanks before a line's first word."""
+    return len(line) - len(line.lstrip())
 
 
 def statement_on(file: PythonFile, line: int, column: int) -> Node | None:

@@ -5,7 +5,8 @@ from pathlib import Path
 
 import pytest
 
-from qcoder.lsp_server.changes import parse_diff
+from qcoder.lsp_server import changes
+from qcoder.lsp_server.changes import lines_since_head, parse_diff
 from qcoder.lsp_server.cli import main
 
 LEAK = "def load(path):\n    handle = open(path)\n    return handle.read()\n"
@@ -216,3 +217,31 @@ def test_a_review_with_a_shared_model_goes_behind_the_editors(
     (config / "qcoder.toml").write_text("[model]\nshared = true\n")
     assert main(["review", "a.py"]) == 0
     assert len(given) == 1
+
+
+@pytest.mark.parametrize(
+    ("text", "changed"),
+    [
+        (CLEAN, set()),
+        ("import os\n" + CLEAN, {0}),
+        (CLEAN.replace("path", "file"), {0, 1}),
+        (CLEAN + "x = 1\n", {3}),
+        (CLEAN.replace("    with", "    # why\n    with"), {1}),
+        ("", set()),
+    ],
+)
+def test_lines_that_the_last_commit_has_not(repository: Path, text: str, changed: set[int]) -> None:
+    assert lines_since_head(repository, "a.py", text) == changed
+
+
+def test_of_a_large_change_all_lines_count(
+    repository: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(changes, "MOST_COMPARED", 0)
+    both_ends = "first\n" + CLEAN + "last\n"
+    assert lines_since_head(repository, "a.py", both_ends) == set(range(5))
+
+
+def test_what_no_commit_has_is_new_as_a_whole(repository: Path, tmp_path: Path) -> None:
+    assert lines_since_head(repository, "b.py", CLEAN) is None
+    assert lines_since_head(Path("/"), "a.py", CLEAN) is None
