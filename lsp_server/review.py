@@ -41,6 +41,10 @@ HINTS: Mapping[str, tuple[str, str]] = {
     "operator": ("unlikely-operator", "`{there}` is unlikely here: was `{instead}` meant?"),
     "bound": ("unlikely-bound", "`{there}` is an unlikely end here: was `{instead}` meant?"),
     "arguments": ("unlikely-arguments", "`{there}` is an unlikely order: was `{instead}` meant?"),
+    "order": (
+        "unlikely-arguments",
+        "elsewhere this file has `{instead}`: was that meant here, too?",
+    ),
 }
 """Kind of slot -> under which name and in which words the model's doubt is told."""
 

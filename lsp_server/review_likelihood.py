@@ -24,10 +24,11 @@ from qcoder.model.request import CancelToken
 from qcoder.model.scoring import TokenScores, joined
 
 THRESHOLDS: Mapping[SlotKind, float] = {
-    "name": 4.0,
-    "operator": 4.7,
-    "bound": 2.5,
-    "arguments": 7.2,
+    "name": 9.0,
+    "operator": 5.1,
+    "bound": 5.0,
+    "arguments": 10.0,
+    "order": 7.1,
 }
 """Nats from which on a doubt is told."""
 

@@ -2,7 +2,7 @@
 
 A slot is a name, an operator, a bound or a pair of arguments, with everything that may have been meant in
 its place: a variable that is set and never used, the operator's neighbours, one less, the arguments
-in each other's place. Which of them fits best is for the model to say (`review_likelihood.py`).
+in each other's place: a kind of its own, "order", where the file has them so elsewhere. Which of them fits best is for the model to say (`review_likelihood.py`).
 
 The node kinds and fields of all grammars stand side by side in the tables below: a language that
 calls its nodes as the others do needs nothing, another one a few rows.
@@ -10,6 +10,7 @@ calls its nodes as the others do needs nothing, another one a few rows.
 
 from __future__ import annotations
 
+import re
 from bisect import bisect_right
 from collections import Counter
 from collections.abc import Iterator
@@ -21,7 +22,7 @@ import tree_sitter
 
 from qcoder.context.parse import parse
 
-SlotKind = Literal["name", "operator", "bound", "arguments"]
+SlotKind = Literal["name", "operator", "bound", "arguments", "order"]
 
 MAX_NAMES = 4
 """Variables tried in the place of one: those that were seen last before it."""
@@ -99,7 +100,18 @@ ARGUMENTS = frozenset({"argument_list", "arguments"})
 EXCHANGED = frozenset({"identifier", "attribute", "member_expression", "selector_expression"})
 """Arguments that are told apart by their place alone."""
 
+BEFORE, AFTER = rb"(?<![\w\x80-\xff])", rb"(?![\w\x80-\xff])"
+"""Where a name begins and ends; bytes beyond ASCII count as letters."""
+
 INDEXED = frozenset({"subscript", "subscript_expression", "index_expression"})
+OF_FIXED_ORDER = frozenset(
+    {"isinstance", "issubclass", "getattr", "setattr", "hasattr", "zip", "min", "max"}
+)
+"""Calls whose arguments nobody exchanges, or everybody may."""
+
+CONSTANT = re.compile(r"(?:^|\.)[A-Z][A-Z0-9_]+$")
+"""A constant beside a variable is never taken for it."""
+
 BOUNDED = frozenset({"range", "xrange"})
 """What is called with a bound behind the last number."""
 
@@ -278,13 +290,27 @@ def _is_bound(node: tree_sitter.Node, data: bytes) -> bool:
 
 
 def _argument_slots(node: tree_sitter.Node, data: bytes) -> Iterator[Slot]:
+    function = node.parent.child_by_field_name("function") if node.parent is not None else None
+    if function is not None and _text(function, data) in OF_FIXED_ORDER:
+        return
     given = [child for child in node.named_children if child.type != "comment"]
     for first, second in pairwise(given):
         one, other = _text(first, data), _text(second, data)
-        if first.type in EXCHANGED and second.type in EXCHANGED and one != other:
-            between = data[first.end_byte : second.start_byte].decode("utf-8", "replace")
-            swapped = other + between + one
-            yield Slot("arguments", first.start_byte, second.end_byte, (swapped,))
+        if first.type not in EXCHANGED or second.type not in EXCHANGED or one == other:
+            continue
+        if CONSTANT.search(one) or CONSTANT.search(other):
+            continue
+        if _times(data, one, other) > 1:
+            continue  # a habit, or the order of parameters
+        between = data[first.end_byte : second.start_byte].decode("utf-8", "replace")
+        kind: SlotKind = "order" if _times(data, other, one) else "arguments"
+        yield Slot(kind, first.start_byte, second.end_byte, (other + between + one,))
+
+
+def _times(data: bytes, one: str, other: str) -> int:
+    """How often two arguments follow each other in a text, told apart by their last names alone."""
+    first, second = (re.escape(text.rpartition(".")[2]).encode() for text in (one, other))
+    return len(re.findall(BEFORE + first + rb",\s*(?:[\w.\x80-\xff]+\.)?" + second + AFTER, data))
 
 
 def _index_slots(node: tree_sitter.Node, data: bytes) -> Iterator[Slot]:

@@ -63,16 +63,21 @@ def text_of(path: Path) -> str | None:
     return text
 
 
-def draw(roots: Mapping[str, Path], per_class: int, seed: int) -> list[Mutant]:
+def draw(
+    roots: Mapping[str, Path],
+    per_class: int,
+    seed: int,
+    operators: Mapping[str, Operator] = OPERATORS,
+) -> list[Mutant]:
     """At most `per_class` mutants of every class from repositories by name."""
-    found: dict[str, list[tuple[str, Mutant]]] = {kind: [] for kind in OPERATORS}
+    found: dict[str, list[tuple[str, Mutant]]] = {kind: [] for kind in operators}
     for name, root in sorted(roots.items()):
         for path in python_files(root):
             text = text_of(path)
             if text is None:
                 continue
             source, relative = Source(text), path.relative_to(root).as_posix()
-            for kind, operator in OPERATORS.items():
+            for kind, operator in operators.items():
                 rng = random.Random(f"{seed}/{name}/{relative}/{kind}")
                 bugs = list(some(operator(source, rng), rng))
                 found[kind] += [

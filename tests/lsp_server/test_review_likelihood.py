@@ -105,4 +105,4 @@ def test_odd_texts_never_raise(text: str) -> None:
 
 def test_an_indifferent_model_doubts_nothing() -> None:
     assert told(RIGHT, FakeEngine([])) == []
-    assert set(THRESHOLDS) == {"name", "operator", "bound", "arguments"}
+    assert set(THRESHOLDS) == {"name", "operator", "bound", "arguments", "order"}
