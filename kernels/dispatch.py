@@ -1,8 +1,9 @@
-"""Chooses which version of an op runs: `QCODER_KERNELS` = `cpu` (default), `torch` or `reference`.
+"""Chooses which version of an op runs: `QCODER_KERNELS` = `cpu` (default), `torch`, `reference` or `triton`.
 
 The choice is made once, when an op's module is imported. `torch` is `cpu` without the compiled
 kernels (`native_library.py`), as on a machine without a compiler. `reference` runs the plain float32
-versions everywhere: the first thing to try when an answer looks wrong on some machine.
+versions everywhere: the first thing to try when an answer looks wrong on some machine. `triton` runs
+whole models in the Triton kernels (`gpu/`) on the first GPU, as the setting `model.device: cuda` does.
 """
 
 from __future__ import annotations
@@ -14,7 +15,7 @@ from typing import Any, TypeVar
 Op = TypeVar("Op", bound=Callable[..., Any])
 
 VARIABLE = "QCODER_KERNELS"
-BACKENDS = ("cpu", "torch", "reference")
+BACKENDS = ("cpu", "torch", "reference", "triton")
 
 
 def backend(environ: Mapping[str, str] = os.environ) -> str:
@@ -27,4 +28,4 @@ def backend(environ: Mapping[str, str] = os.environ) -> str:
 
 def choose(*, cpu: Op, reference: Op) -> Op:
     """The version of one op that this process uses."""
-    return {"cpu": cpu, "torch": cpu, "reference": reference}[backend()]
+    return reference if backend() == "reference" else cpu

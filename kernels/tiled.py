@@ -73,17 +73,21 @@ def tile(values: Tensor, scales: Tensor, shape: TiledShape) -> Tensor:
     return torch.cat([data, tail], dim=-1).flatten()
 
 
-def untile(data: Tensor, shape: TiledShape) -> Tensor:
-    """Float32 matrix [rows, columns] of `tile`'s bytes."""
+def tile_values(data: Tensor, shape: TiledShape) -> tuple[Tensor, Tensor]:
+    """Stored values [rows, columns] uint8 and scales [rows, groups] float16 of `tile`'s bytes."""
     data = data.view(-1, shape.groups, shape.group_bytes)
     values, tail = data[..., : -2 * TILE_ROWS], data[..., -2 * TILE_ROWS :]
     parts = values.reshape(*data.shape[:2], -1, TILE_ROWS, 4)
     if shape.bits == 4:
         parts = torch.cat([parts & 15, parts >> 4], dim=-1)
-    meant = parts.float() - OFFSETS[shape.bits]
-    scale = tail.contiguous().view(torch.float16).float()
-    meant = meant * scale[:, :, None, :, None]
-    return meant.permute(0, 3, 1, 2, 4).reshape(shape.rows, shape.columns)
+    scales = tail.contiguous().view(torch.float16).transpose(1, 2)
+    rows = parts.permute(0, 3, 1, 2, 4).reshape(shape.rows, shape.columns)
+    return rows, scales.reshape(shape.rows, shape.groups)
+
+
+def untile(data: Tensor, shape: TiledShape) -> Tensor:
+    """Float32 matrix [rows, columns] of `tile`'s bytes."""
+    return dequantize(*tile_values(data, shape), shape.bits)
 
 
 def quantize(matrix: Tensor, bits: int, group: int) -> tuple[Tensor, Tensor]:

@@ -8,17 +8,19 @@ import time
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from functools import cached_property
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
 import torch
 
+from qcoder.kernels.dispatch import backend
 from qcoder.kernels.native_decoder import PAGE_TOKENS
 from qcoder.model.adapted import is_adapted_default
 from qcoder.model.checkpoint import Checkpoint
 from qcoder.model.confidence import Confidence
 from qcoder.model.config import ModelConfig, load_config
-from qcoder.model.decoder import Network, Pass
+from qcoder.model.decoder import Decoder, Network, Pass
 from qcoder.model.engine import EngineStats, FimOrder, ModelInfo
 from qcoder.model.errors import CheckpointError, PromptTooLongError
 from qcoder.model.generation import Parts, Progress, Work, drive, generate
@@ -125,8 +127,10 @@ class LocalEngine:
             "model=%s parameters=%d dtype=%s context=%d seconds=%.2f",
             info.name, info.parameters, chosen, limit, time.perf_counter() - began,
         )  # fmt: skip
+        on_gpu = device == "cuda" or backend() == "triton"
+        network = _on_gpu(decoder, limit) if on_gpu else native_model(decoder, mode)
         return LocalEngine(
-            native_model(decoder, mode) or decoder,
+            network or decoder,
             tokenizer,
             info,
             Mixture.load_for(info),
@@ -339,9 +343,20 @@ class LocalEngine:
         return PrefixIndex(self._tokenizer, self._tokenizer.vocab_size)
 
 
+def _on_gpu(decoder: Decoder, max_context: int) -> Network:
+    """The decoder in the Triton kernels; raises `CheckpointError` where they cannot run."""
+    if not torch.cuda.is_available():
+        raise CheckpointError("device cuda: PyTorch sees no GPU here; set device to cpu")
+    if find_spec("triton") is None:
+        raise CheckpointError("device cuda needs triton: pip install 'qcoder[gpu]'")
+    from qcoder.model.gpu_model import gpu_model  # imports triton
+
+    return gpu_model(decoder, "cuda", max_context)
+
+
 def _check_options(device: str, dtype: str | None, quantize: str | None) -> None:
-    if device not in ("auto", "cpu"):
-        raise CheckpointError(f"device {device!r} is not supported by this version; use cpu")
+    if device not in ("auto", "cpu", "cuda"):
+        raise CheckpointError(f"device {device!r} is unknown; use auto, cpu or cuda")
     if quantize not in (None, "none"):
         raise CheckpointError(f"quantize {quantize!r} is not supported by this version; use none")
     if dtype is not None and dtype not in DTYPES:

@@ -1,0 +1,1 @@
+"""Shapes of the checkpoints for the GPU benchmarks."""
