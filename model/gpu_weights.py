@@ -12,9 +12,9 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from qcoder.kernels.gpu.attention_decode import Heads
 from qcoder.kernels.gpu.configs import DOT_TORCH
 from qcoder.kernels.gpu.delta_net import GpuDeltaNet
+from qcoder.kernels.gpu.heads import Heads
 from qcoder.kernels.gpu.matrix import FP8_BLOCK, SPAN, GpuMatrix, pack_int4
 from qcoder.kernels.gpu.router import Router
 from qcoder.kernels.int4_linear import unpack_int4

@@ -39,6 +39,7 @@ def expected_files() -> set[str]:
     found = {"qcoder/__init__.py", "qcoder/py.typed", "qcoder/training/packages.toml"}
     for folder in FOLDERS:
         found |= {f"qcoder/{folder}/{path.name}" for path in (ROOT / folder).glob("*.py")}
+    found |= {f"qcoder/kernels/gpu/{path.name}" for path in (ROOT / "kernels" / "gpu").glob("*.py")}
     for path in (ROOT / "context" / "queries").iterdir():
         if path.suffix in (".py", ".scm"):
             found.add(f"qcoder/context/queries/{path.name}")

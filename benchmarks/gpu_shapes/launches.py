@@ -8,10 +8,12 @@ import torch
 from torch import Tensor
 
 from gpu_shapes.delta_net_launches import DELTA_NET_LAUNCHES
-from qcoder.kernels.gpu.attention_decode import Heads, Places, attention_decode, decode_scratch
+from gpu_shapes.sampling_launches import SAMPLING_LAUNCHES
+from qcoder.kernels.gpu.attention_decode import Places, attention_decode, decode_scratch
 from qcoder.kernels.gpu.attention_prefill import attention_prefill
 from qcoder.kernels.gpu.experts import experts_inner, experts_outer
 from qcoder.kernels.gpu.grouped import Sorted, block_of, experts_sorted, many_linear
+from qcoder.kernels.gpu.heads import Heads
 from qcoder.kernels.gpu.linear import linear
 from qcoder.kernels.gpu.matrix import FP8_BLOCK, GpuMatrix, Kind
 from qcoder.kernels.gpu.pages import PAGE, Rotation, layer_pages
@@ -133,6 +135,7 @@ for _kind in KINDS:
 LAUNCHES["route next x1"] = lambda: _route("fp8", 1, 512, True)
 LAUNCHES["route next x4"] = lambda: _route("fp8", 4, 512, True)
 LAUNCHES.update(DELTA_NET_LAUNCHES)
+LAUNCHES.update(SAMPLING_LAUNCHES)
 for _model in ("30b", "480b", "next"):
     for _name, _dtype in (
         ("bf16", torch.bfloat16),

@@ -13,15 +13,8 @@ import triton
 import triton.language as tl
 from torch import Tensor
 
-from qcoder.kernels.gpu.attention_decode import (
-    Heads,
-    absolute,
-    head_halves,
-    rounded,
-    split_heads,
-    turn,
-)
 from qcoder.kernels.gpu.configs import DOT, DOT_TORCH, INTERPRETED, Config
+from qcoder.kernels.gpu.heads import Heads, absolute, head_halves, rounded, split_heads, turn
 from qcoder.kernels.gpu.launch import launch
 from qcoder.kernels.gpu.pages import INT8_TOP, PAGE, LayerPages, Rotation
 

@@ -5,13 +5,12 @@ import torch
 from torch import Tensor
 
 from qcoder.kernels.gpu.attention_decode import (
-    Heads,
     Places,
     attention_decode,
     attention_decode_reference,
     decode_scratch,
-    split_heads,
 )
+from qcoder.kernels.gpu.heads import Heads, split_heads
 from qcoder.kernels.gpu.pages import PAGE, LayerPages, layer_pages, rotated, rotation
 from qcoder.kernels.rotary import Yarn
 

@@ -3,12 +3,12 @@
 import pytest
 import torch
 
-from qcoder.kernels.gpu.attention_decode import Heads, split_heads
 from qcoder.kernels.gpu.attention_prefill import (
     attention_blocks,
     attention_prefill,
     attention_prefill_reference,
 )
+from qcoder.kernels.gpu.heads import Heads, split_heads
 from qcoder.kernels.gpu.pages import PAGE, layer_pages, rotation
 from qcoder.kernels.rotary import Yarn
 
