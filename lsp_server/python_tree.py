@@ -155,6 +155,32 @@ class PythonFile:
         return self.nodes.get("function_definition", [])
 
     @cached_property
+    def definitions(self) -> list[tuple[int, int, str]]:
+        """First line, line behind the last, and dotted name of every function and class, in order."""
+        nodes = sorted(
+            (*self.functions, *self.nodes.get("class_definition", ())), key=lambda n: n.start_byte
+        )
+        found: list[tuple[int, int, str]] = []
+        around: list[tuple[int, str]] = []
+        for node in nodes:
+            while around and around[-1][0] <= node.start_byte:
+                around.pop()
+            name = f"{around[-1][1]}.{name_of(node)}" if around else name_of(node)
+            around.append((node.end_byte, name))
+            parent = node.parent
+            decorated = parent is not None and parent.type == "decorated_definition"
+            first = (
+                parent.start_point[0] if decorated and parent is not None else node.start_point[0]
+            )
+            found.append((first, node.end_point[0] + 1, name))
+        return found
+
+    def symbol_at(self, line: int) -> str:
+        """Dotted name of the innermost definition around a 0-based line."""
+        around = [name for first, end, name in self.definitions if first <= line < end]
+        return around[-1] if around else ""
+
+    @cached_property
     def imports(self) -> dict[str, str]:
         """What an imported name stands for: {"sleep": "time.sleep", "sp": "subprocess"}.
 

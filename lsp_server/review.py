@@ -168,7 +168,7 @@ def finding_of(
 ) -> Finding:
     """A rule's finding at a match; `seen` counts equal texts of one symbol."""
     flagged = " ".join(match.text.split())
-    symbol = place.symbol_at(match.start[0])
+    symbol = match.symbol if match.symbol is not None else place.symbol_at(match.start[0])
     seen[rule.name, symbol, flagged] += 1
     return Finding(
         rule=rule.name,

@@ -5,12 +5,11 @@ Each is one sweep over lines or over nodes that are at hand, so that they cost a
 
 from __future__ import annotations
 
-import re
 from bisect import bisect_left, bisect_right
 from collections.abc import Iterator, Sequence
 from functools import cached_property
 
-from qcoder.lsp_server.python_tree import Node, PythonFile, name_of
+from qcoder.lsp_server.python_tree import Node, PythonFile, name_of, text_of
 from qcoder.lsp_server.review_rule import Hit
 
 MAX_LINES = 80
@@ -30,7 +29,6 @@ NESTING = (
     "while_statement",
     "with_statement",
 )
-WORD = re.compile(r"\w+")
 
 
 class _Lines:
@@ -152,18 +150,33 @@ def statement_on(file: PythonFile, line: int, column: int) -> Node | None:
 
 def check_unused_private(file: PythonFile) -> Iterator[Hit]:
     """Private functions and classes of a module that nothing in it mentions again."""
-    candidates = [
-        node for kind in ("function_definition", "class_definition") for node in file.nodes.get(kind, [])
-        if name_of(node).startswith("_") and not name_of(node).startswith("__")
-        and node.parent is not None and node.parent.type == "module"
-    ]  # fmt: skip
-    if not candidates:
-        return
-    words = WORD.findall(file.text)
-    for node in candidates:
-        name = node.child_by_field_name("name")
-        if name is not None and words.count(name_of(node)) == 1:
-            yield Hit(
-                name,
-                f"nothing in this file uses `{name_of(node)}`, and its name says that nothing else does",
-            )
+    for kind in ("function_definition", "class_definition"):
+        for node in file.nodes.get(kind, []):
+            name = node.child_by_field_name("name")
+            word = text_of(name)
+            private = word.startswith("_") and not word.startswith("__")
+            if not private or name is None or is_repeated(word, file.text):
+                continue
+            if node.parent is not None and node.parent.type == "module":
+                yield Hit(
+                    name,
+                    f"nothing in this file uses `{word}`, and its name says that nothing else does",
+                )
+
+
+def is_repeated(word: str, text: str) -> bool:
+    """Whether a word stands in a text more than once as a whole."""
+    seen, at = 0, text.find(word)
+    while at >= 0:
+        end = at + len(word)
+        inside = is_letter(text[at - 1 : at]) or is_letter(text[end : end + 1])
+        seen += not inside
+        if seen > 1:
+            return True
+        at = text.find(word, end)
+    return False
+
+
+def is_letter(character: str) -> bool:
+    """Whether a character may be part of a name."""
+    return character.isalnum() or character == "_"

@@ -39,7 +39,7 @@ def matches(
                 found = list(pattern_matches(rule, tree)) if tree is not None else []
             else:
                 hits = PASSES[rule.run](file) if file is not None else ()
-                found = [match_of(hit, lines) for hit in hits]
+                found = [match_of(hit, lines, file) for hit in hits] if file is not None else []
         except Exception as error:  # the boundary of a rule: the others go on
             reason = str(error).partition("\n\nStack backtrace")[0]
             logger.error("rule %s failed: %s: %s", rule.name, type(error).__name__, reason)
@@ -57,7 +57,7 @@ def python_file(text: str, path: Path | None, root: Path | None) -> PythonFile |
     return PythonFile.parse(text, path, root)
 
 
-def match_of(hit: Hit, lines: Sequence[str]) -> Match:
+def match_of(hit: Hit, lines: Sequence[str], file: PythonFile) -> Match:
     """A hit in code points, without its tree."""
     (line, start), (end_line, end) = hit.node.start_point, hit.node.end_point
     return Match(
@@ -66,6 +66,7 @@ def match_of(hit: Hit, lines: Sequence[str]) -> Match:
         (hit.node.text or b"").decode("utf-8", "replace"),
         hit.message,
         hit.fix,
+        file.symbol_at(line),
     )
 
 

@@ -27,13 +27,17 @@ class Hit:
 
 @dataclass(frozen=True, slots=True)
 class Match:
-    """A hit without its tree: 0-based lines and columns in code points, and the flagged text."""
+    """A hit without its tree: 0-based lines and columns in code points, and the flagged text.
+
+    `symbol` is the dotted name of the definition around it, None where that is still to be found.
+    """
 
     start: tuple[int, int]
     end: tuple[int, int]
     text: str
     message: str
     fix: str | None = None
+    symbol: str | None = None
 
 
 @dataclass(frozen=True, slots=True)
