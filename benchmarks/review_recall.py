@@ -217,7 +217,7 @@ def model_figures(
         return {}
     both = [a or b for a, b in zip(hits, model_hits(engine, mutants), strict=True)]
     figures = figures_of("qcoder with model", mutants, both)
-    logic = [h for m, h in zip(mutants, both, strict=True) if m.kind in LOGIC_NAMES]
+    logic = [h for m, h in zip(mutants, both, strict=True) if is_logic(m.kind)]
     notes.append(f"95 % interval of the logic recall with the model: {interval(logic)}")
     found: Counter[str] = Counter()
     lines = 0
@@ -260,17 +260,21 @@ def figures_of(name: str, mutants: Sequence[Mutant], hits: Sequence[bool]) -> di
     for mutant, hit in zip(mutants, hits, strict=True):
         by_class.setdefault(mutant.kind, []).append(hit)
         # Classes of another author are leaks or concurrency unless they bear a known logic name.
-        logic = mutant.kind not in LEAKS_AND_CONCURRENCY and mutant.kind in LOGIC_NAMES
-        groups["logic" if logic else "leak and concurrency"].append(hit)
+        groups["logic" if is_logic(mutant.kind) else "leak and concurrency"].append(hit)
     for kind, found in {**groups, **by_class}.items():
         figures[f"{name} recall {kind} %"] = share(found)
     return figures
 
 
-LOGIC_NAMES = frozenset(
-    {"variable-misused", "comparison-changed", "arguments-swapped", "off-by-one"}
-    | {"condition-turned", "logic"}
+LOGIC_NAME = re.compile(
+    r"logic|variable|misuse|operator|compar|swap|off.?by|bound|condition|bool|argument|constant|negat"
 )
+"""In the name of a class that another author has made up."""
+
+
+def is_logic(kind: str) -> bool:
+    """Whether a class of bugs is a slip of logic, by its name."""
+    return kind not in LEAKS_AND_CONCURRENCY and LOGIC_NAME.search(kind.lower()) is not None
 
 
 def peer_figures(
@@ -323,7 +327,7 @@ def measure(args: argparse.Namespace) -> dict[str, Any]:
     if not args.no_peers:
         peer, together = peer_figures(mutants, args.peers, notes)
         figures |= peer | figures_of("peers together", mutants, together)
-    leaks = [h for m, h in zip(mutants, hits, strict=True) if m.kind not in LOGIC_NAMES]
+    leaks = [h for m, h in zip(mutants, hits, strict=True) if not is_logic(m.kind)]
     sizes = Counter(m.kind for m in mutants)
     notes.append(f"95 % interval of the leak and concurrency recall: {interval(leaks)}")
     notes.append("mutants: " + ", ".join(f"{kind} {n}" for kind, n in sizes.items()))
