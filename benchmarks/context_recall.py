@@ -119,10 +119,13 @@ def measure(args: argparse.Namespace, root: Path, cache: Path) -> dict[str, Any]
     notes = [f"{root.name}: {built.files} files, {built.lines} lines"]
     if args.aider_python and not args.ablate and (not args.only or "aider" in args.only):
         sample = aider_map.sample(tasks, args.aider_tasks, args.seed)
-        rows = aider_map.run(args.aider_python, root, index, sample, budgets, args.tokenizer)
+        rows = aider_map.run(
+            args.aider_python, root, index, sample, budgets, args.tokenizer, args.aider_seconds
+        )
         for task, label, shown in rows:
             hits[task.kind, label, "aider"].append((task.path, is_shown(shown, task)))
-        notes.append(f"aider's RepoMap on {args.aider_tasks} tasks a class: it takes seconds each")
+        asked = min(len(hits[kind, next(iter(budgets)), "aider"]) for kind in CLASSES)
+        notes.append(f"aider's RepoMap on {asked} tasks a class: it takes seconds each")
     elif not args.only and not args.ablate:
         notes.append("aider was not run: give --aider-python of an environment with aider-chat")
     return summarize(hits, costs, tasks, args.seed, notes)
@@ -238,6 +241,7 @@ def main() -> None:
     parser.add_argument("--aider-python", type=Path, help="python of an environment with aider")
     parser.add_argument("--budgets", nargs="+", choices=BUDGETS, default=list(BUDGETS))
     parser.add_argument("--aider-tasks", type=int, default=25, help="tasks a class for aider")
+    parser.add_argument("--aider-seconds", type=float, default=3600.0, help="limit for aider")
     parser.add_argument("--format", choices=("text", "json"), default="text")
     args = parser.parse_args()
     with tempfile.TemporaryDirectory() as folder:

@@ -8,7 +8,9 @@ import shutil
 import subprocess
 import sys
 import tempfile
+import time
 from collections.abc import Iterator, Mapping, Sequence
+from itertools import zip_longest
 from pathlib import Path
 from typing import Any
 
@@ -20,13 +22,13 @@ _NEAR_LINES = 20
 
 
 def sample(tasks: Sequence[Task], per_class: int, seed: int) -> list[Task]:
-    """A seeded part of the tasks of every class."""
+    """A seeded part of the tasks of every class, the classes in turn: a cut leaves some of each."""
     rng = random.Random(seed)
     chosen = []
     for kind in CLASSES:
         of_kind = [task for task in tasks if task.kind == kind]
-        chosen += rng.sample(of_kind, min(per_class, len(of_kind)))
-    return chosen
+        chosen.append(rng.sample(of_kind, min(per_class, len(of_kind))))
+    return [task for turn in zip_longest(*chosen) for task in turn if task is not None]
 
 
 def run(
@@ -36,8 +38,9 @@ def run(
     tasks: Sequence[Task],
     budgets: Mapping[str, int],
     tokenizer: Path,
+    limit_s: float,
 ) -> Iterator[tuple[Task, str, list[tuple[str, str]]]]:
-    """(task, budget, texts by path) for every task, in a copy of the repository.
+    """(task, budget, texts by path) for tasks until time is up, in a copy of the repository.
 
     The task's file is the chat's file, cut off at the cursor; the names of its last lines are the
     names that the user mentions.
@@ -60,8 +63,11 @@ def run(
         assert worker.stdin is not None
         assert worker.stdout is not None
         _send(worker.stdin, request)
+        deadline = time.monotonic() + limit_s
         try:
             for done, task in enumerate(tasks):
+                if time.monotonic() > deadline:
+                    break
                 text = (index.text(task.path) or "")[: task.offset]
                 names = identifiers_of("\n".join(text.split("\n")[-_NEAR_LINES:]))
                 _send(worker.stdin, {"path": task.path, "text": text, "names": names})

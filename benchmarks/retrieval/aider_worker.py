@@ -37,25 +37,35 @@ def split_map(text):
     return shown
 
 
+def rank_once(repo_map):
+    """Let all budgets of a task use one ranking, which no budget has a part in; how to forget it."""
+    rank, kept = repo_map.get_ranked_tags, []
+
+    def ranked(*args, **kwargs):
+        if not kept:
+            kept.append(rank(*args, **kwargs))
+        return kept[0]
+
+    repo_map.get_ranked_tags = ranked
+    return kept.clear
+
+
 def main():
     """Answer until stdin ends."""
     answers, sys.stdout = sys.stdout, sys.stderr
     setup = json.loads(sys.stdin.readline())
     root = Path(setup["root"])
     files = [str(root / path) for path in setup["files"]]
-    model, io = Counting(setup["tokenizer"]), InputOutput(yes=True, pretty=False)
-    maps = [
-        RepoMap(
-            budget,
-            str(root),
-            model,
-            io,
-            max_context_window=None,
-            map_mul_no_files=1,
-            refresh="always",
-        )
-        for budget in setup["budgets"]
-    ]
+    repo_map = RepoMap(
+        max(setup["budgets"]),
+        str(root),
+        Counting(setup["tokenizer"]),
+        InputOutput(yes=True, pretty=False),
+        max_context_window=None,
+        map_mul_no_files=1,
+        refresh="always",
+    )
+    forget = rank_once(repo_map)
     for line in sys.stdin:
         task = json.loads(line)
         current = root / task["path"]
@@ -64,12 +74,13 @@ def main():
         others = [file for file in files if file != str(current)]
         shown = [
             split_map(
-                m.get_ranked_tags_map(
-                    [str(current)], others, m.max_map_tokens, set(), set(task["names"]), True
+                repo_map.get_ranked_tags_map(
+                    [str(current)], others, budget, set(), set(task["names"]), True
                 )
             )
-            for m in maps
+            for budget in setup["budgets"]
         ]
+        forget()
         current.write_text(whole)
         answers.write(json.dumps(shown) + "\n")
         answers.flush()
