@@ -136,7 +136,7 @@ class GpuModel:
     def _few(self, passes: Sequence[Pass]) -> list[Tensor]:
         for one in passes:
             one.sequence.reserve(len(one.sequence) + len(one.ids))
-        inputs = self._inputs(passes)
+        inputs = self.inputs(passes)
         if self._device.type == "cuda":
             logits = self._graph(inputs).run(inputs)
         else:
@@ -149,7 +149,8 @@ class GpuModel:
             begin = end
         return found
 
-    def _inputs(self, passes: Sequence[Pass]) -> FewInputs:
+    def inputs(self, passes: Sequence[Pass]) -> FewInputs:
+        """What `few_logits` reads for new tokens whose places are reserved."""
         position: list[int] = []
         first: list[int] = []
         rows, kept, starts = [], [], [0]
