@@ -41,8 +41,9 @@ FOLLOWING_TOKENS = 40
 MIN_SHARE = 0.5
 """Of a threshold: what a slot has to surprise by for its alternatives to be tried."""
 
-MAX_SLOTS = 64
-"""Slots asked about in one document, the most surprising first: bounds the time of a large change."""
+MAX_STEPS, MAX_SLOTS = 200, 64
+"""Steps scored in one document, the first ones, and slots asked about, the most surprising: both bound
+the time of a large change."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -140,7 +141,7 @@ def surprising(
         range(code.token_at(code.offset(s.start)), 1 + code.token_at(code.offset(s.end) - 1))
         for s in slots
     ]
-    for number in sorted({token // step for span in spans for token in span}):
+    for number in sorted({token // step for span in spans for token in span})[:MAX_STEPS]:
         if cancel.cancelled:
             return []
         begin, end = number * step, min((number + 1) * step, len(code.ids))
