@@ -32,6 +32,9 @@ THRESHOLDS: Mapping[SlotKind, float] = {
 }
 """Nats from which on a doubt is told."""
 
+FILE_MARK = "<|file_sep|>"
+"""Stands before a path where models have read files one behind the other."""
+
 STEP_TOKENS = 256
 """Tokens that the first stage scores at a time, behind as many that only precede them."""
 
@@ -103,8 +106,12 @@ class Code:
         tokenizer = engine.tokenizer
         ids = tokenizer.encode(code.decode("utf-8", "replace"))
         ends = list(accumulate(len(tokenizer.token_bytes(one)) for one in ids))
-        header = [tokenizer.special["<|file_sep|>"], *tokenizer.encode(path + "\n")]
-        return Code(code, header, ids, ends, places.comments)
+        mark = tokenizer.special.get(FILE_MARK)
+        header = [*([mark] if mark is not None else []), *tokenizer.encode(path + "\n")]
+        # A path that leaves no room is cut from the front: the file's own name says most.
+        return Code(
+            code, header[-max(1, engine.info.max_context // 4) :], ids, ends, places.comments
+        )
 
     def offset(self, at: int) -> int:
         """Where a byte of the text lies in `data`."""

@@ -96,6 +96,8 @@ def test_prompts_fit_the_model(context: int) -> None:
 
     text = RIGHT.replace("total, heights", "heights, total") * 3
     told(text, Strict(max_context=context))
+    long_path = "folder/" * 50 + "a.py"
+    doubts(text, "python", long_path, Strict(max_context=context), None, CancelToken())
 
 
 @pytest.mark.parametrize("text", ["", "\0", "def f(a, b):\n    g(a, b)", "é = ü", "\ud800 = 1\n"])
