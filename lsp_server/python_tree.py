@@ -52,6 +52,9 @@ LISTED_PATTERNS = (
 )
 
 
+NOTHING: tuple[list[Node], list[int]] = ([], [])
+
+
 @cache
 def node_query(patterns: tuple[str, ...]) -> tree_sitter.Query | None:
     """All patterns as one query: the walk over the nodes costs more than what is looked for on it."""
@@ -96,11 +99,22 @@ class PythonFile:
     @cached_property
     def nodes(self) -> dict[str, list[Node]]:
         """Nodes by type, in document order, for the types that rules ask for; names under `BINDING`."""
+        return {kind: nodes for kind, (nodes, _) in self._listed.items()}
+
+    @cached_property
+    def _listed(self) -> dict[str, tuple[list[Node], list[int]]]:
+        """Nodes by type with their first bytes, both in document order."""
         query = node_query(LISTED_PATTERNS)
         if query is None:
             return {}
-        found = tree_sitter.QueryCursor(query).captures(self.root)
-        return {kind: sorted(nodes, key=lambda n: n.start_byte) for kind, nodes in found.items()}
+        found = {}
+        for kind, nodes in tree_sitter.QueryCursor(query).captures(self.root).items():
+            starts = [node.start_byte for node in nodes]
+            ranked = sorted(starts)
+            if starts != ranked:  # rarely: sorting by a key takes as long as the query
+                nodes = sorted(nodes, key=lambda node: node.start_byte)
+            found[kind] = (nodes, ranked)
+        return found
 
     @cached_property
     def lines(self) -> list[str]:
@@ -112,15 +126,16 @@ class PythonFile:
         """The text as the tree's offsets count it."""
         return self.text.encode("utf-8", "surrogatepass")
 
-    @cached_property
-    def _starts(self) -> dict[str, list[int]]:
-        return {kind: [n.start_byte for n in nodes] for kind, nodes in self.nodes.items()}
-
     def within(self, kind: str, node: Node) -> list[Node]:
         """Nodes of a listed type inside a node, itself included, in document order."""
-        starts = self._starts.get(kind, [])
-        first = bisect_left(starts, node.start_byte)
-        return self.nodes.get(kind, [])[first : bisect_left(starts, node.end_byte)]
+        nodes, starts = self._listed.get(kind, NOTHING)
+        return nodes[bisect_left(starts, node.start_byte) : bisect_left(starts, node.end_byte)]
+
+    def classes_around(self, node: Node) -> list[Node]:
+        """The classes that a node lies in, innermost last; quicker than asking the tree for parents."""
+        nodes, starts = self._listed.get("class_definition", NOTHING)
+        before = nodes[: bisect_left(starts, node.start_byte)]
+        return [one for one in before if one.end_byte >= node.end_byte]
 
     def named(self, name: str, node: Node) -> Iterator[Node]:
         """Identifiers of one name inside a node, attributes and keywords included, in document order."""

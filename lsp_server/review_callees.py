@@ -124,11 +124,11 @@ def _table(owner: Node, file: PythonFile, cache: dict[object, object]) -> dict[s
 def class_of(owner: str, place: Node, file: PythonFile) -> Symbol | None:
     """Class of what a dotted name holds at a place: `self`, an annotated or built variable."""
     head, _, rest = owner.partition(".")
-    around = enclosing(place, TYPES) if head == "self" else None
-    if around is not None:
+    around = file.classes_around(place) if head == "self" else []
+    if around:
         if not rest:
-            return Symbol(around, file)
-        return attribute_class(around, rest, file) if "." not in rest else None
+            return Symbol(around[-1], file)
+        return attribute_class(around[-1], rest, file) if "." not in rest else None
     return None if rest else variable_class(head, place, file)
 
 
@@ -221,9 +221,7 @@ def bases(node: Node) -> list[Node]:
 
 def is_in_class(name: str, place: Node, file: PythonFile) -> bool:
     """Whether a class around a place, decorators included, defines or assigns the name."""
-    return any(
-        name in _table(scope, file, file.cache) for scope in parents(place) if scope.type in TYPES
-    )
+    return any(name in _table(scope, file, file.cache) for scope in file.classes_around(place))
 
 
 def is_rebound(name: str, place: Node, file: PythonFile) -> bool:
