@@ -36,25 +36,22 @@ from qcoder.model.segment_reuse import MODES, ReuseMode, Stretch, reusable
 TOKENS = 1000
 STABLE = 32768
 PROCESS = """
-import sys
+import json, sys
 from pathlib import Path
 from qcoder.model.local import LocalEngine
 from qcoder.model.request import GenerationRequest, Prompt
-model, root, folder, stable, count = sys.argv[1:]
-engine = LocalEngine.load(model, yarn_factor=33.0, max_context=int(stable) + 64, reuse="balanced")
+model, folder, count = sys.argv[1:]
+ids = json.loads((Path(folder) / "ids.json").read_text())
+engine = LocalEngine.load(model, yarn_factor=33.0, max_context=len(ids) + 64, reuse="balanced")
 engine.keep_on_disk(Path(folder))
-files = sorted(p for p in Path(root).rglob("*.py") if "site-packages" not in p.parts)
-text, ids = (p.read_text(encoding="utf-8", errors="replace") for p in files), []
-while len(ids) < int(stable):
-    ids += engine.tokenizer.encode(next(text))
 first = None
 for number in range(int(count)):
-    prompt = Prompt((*ids[: int(stable)], 5 + number, 6, 7))
+    prompt = Prompt((*ids, 5 + number, 6, 7))
     list(engine.generate(GenerationRequest(prompt, max_tokens=1, mixture=False)))
     first = first or engine.stats().last
 engine.maintain()
 size = sum(p.stat().st_size for p in Path(folder).rglob("*.kv"))
-print(first.prefill_ms, first.reused_tokens / int(stable), size)
+print(first.prefill_ms, first.reused_tokens / len(ids), size)
 """
 Pair = tuple[list[int], list[int]]
 
@@ -195,11 +192,17 @@ def moved_share(engine: LocalEngine, root: Path) -> float:
     return statistics.median(shares)
 
 
-def restarted(model: str, root: Path) -> dict[str, float]:
+def restarted(engine: LocalEngine, model: str, root: Path) -> dict[str, float]:
     """What a second process has to compute of a long prompt whose beginning the first one kept on disk."""
+    ids: list[int] = []
+    for lines in texts(root, random.Random(4)):
+        ids += engine.tokenizer.encode("".join(lines))
+        if len(ids) >= STABLE:
+            break
     with tempfile.TemporaryDirectory() as folder:
-        cold_ms, _, size_bytes = long_prompts(model, root, folder, 2)
-        warm_ms, share, _ = long_prompts(model, root, folder, 1)
+        (Path(folder) / "ids.json").write_text(json.dumps(ids[:STABLE]))
+        cold_ms, _, size_bytes = long_prompts(model, folder, 2)
+        warm_ms, share, _ = long_prompts(model, folder, 1)
     return {
         "restart_first_token_ms": warm_ms,
         "restart_cold_ms": cold_ms,
@@ -208,11 +211,11 @@ def restarted(model: str, root: Path) -> dict[str, float]:
     }
 
 
-def long_prompts(model: str, root: Path, folder: str, count: int) -> list[float]:
+def long_prompts(model: str, folder: str, count: int) -> list[float]:
     """A process of its own: milliseconds to the first token of its first prompt, the share of its stable tokens
     that was reused, bytes on disk.
     """
-    arguments = [model, str(root), folder, str(STABLE), str(count)]
+    arguments = [model, folder, str(count)]
     done = subprocess.run(
         [sys.executable, "-P", "-c", PROCESS, *arguments], check=True, stdout=subprocess.PIPE
     )
@@ -255,7 +258,7 @@ def main() -> None:
     figures["moved_file_computed_share"] = moved_share(engine, args.root)
     for size in (TOKENS, 8 * TOKENS):
         figures |= times(args.model, args.root, size, args.rounds)
-    figures |= restarted(args.model, args.root)
+    figures |= restarted(engine, args.model, args.root)
     figures = {name: round(value, 5) for name, value in figures.items()}
     targets = [
         Target("balanced_mean_kl_nats", "<=", 0.01),
