@@ -9,6 +9,7 @@ from torch import Tensor
 
 from gpu_shapes.delta_net_launches import DELTA_NET_LAUNCHES
 from gpu_shapes.sampling_launches import SAMPLING_LAUNCHES
+from gpu_shapes.sparse_launches import SPARSE_LAUNCHES
 from qcoder.kernels.gpu.attention_decode import Places, attention_decode, decode_scratch
 from qcoder.kernels.gpu.attention_prefill import attention_prefill
 from qcoder.kernels.gpu.experts import experts_inner, experts_outer
@@ -136,6 +137,7 @@ LAUNCHES["route next x1"] = lambda: _route("fp8", 1, 512, True)
 LAUNCHES["route next x4"] = lambda: _route("fp8", 4, 512, True)
 LAUNCHES.update(DELTA_NET_LAUNCHES)
 LAUNCHES.update(SAMPLING_LAUNCHES)
+LAUNCHES.update(SPARSE_LAUNCHES)
 for _model in ("30b", "480b", "next"):
     for _name, _dtype in (
         ("bf16", torch.bfloat16),
