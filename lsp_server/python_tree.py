@@ -31,7 +31,7 @@ LISTED = (
     "assignment", "augmented_assignment", "await", "boolean_operator", "break_statement", "call", "class_definition",
     "comparison_operator", "continue_statement", "delete_statement", "for_statement",
     "function_definition", "if_statement", "import_from_statement", "import_statement",
-    "raise_statement", "return_statement", "try_statement", "while_statement", "with_statement",
+    "lambda", "raise_statement", "return_statement", "try_statement", "while_statement", "with_statement",
 )  # fmt: skip
 """Node types that `PythonFile.nodes` has."""
 
@@ -131,11 +131,20 @@ class PythonFile:
         nodes, starts = self._listed.get(kind, NOTHING)
         return nodes[bisect_left(starts, node.start_byte) : bisect_left(starts, node.end_byte)]
 
-    def classes_around(self, node: Node) -> list[Node]:
-        """The classes that a node lies in, innermost last; quicker than asking the tree for parents."""
-        nodes, starts = self._listed.get("class_definition", NOTHING)
-        before = nodes[: bisect_left(starts, node.start_byte)]
-        return [one for one in before if one.end_byte >= node.end_byte]
+    @cached_property
+    def _scopes(self) -> tuple[list[int], list[tuple[int, str, Node]]]:
+        """First bytes of all scopes, and beside them where they end, their types and themselves."""
+        nodes = sorted(
+            (node for kind in SCOPES for node in self.nodes.get(kind, ())),
+            key=lambda node: node.start_byte,
+        )
+        return [n.start_byte for n in nodes], [(n.end_byte, n.type, n) for n in nodes]
+
+    def scopes_around(self, node: Node, kinds: Collection[str] = SCOPES) -> list[Node]:
+        """The scopes that a node lies in, innermost last; quicker than asking the tree for parents."""
+        starts, scopes = self._scopes
+        end, count = node.end_byte, bisect_left(starts, node.start_byte)
+        return [one for last, kind, one in scopes[:count] if last >= end and kind in kinds]
 
     def named(self, name: str, node: Node) -> Iterator[Node]:
         """Identifiers of one name inside a node, attributes and keywords included, in document order."""

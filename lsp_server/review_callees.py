@@ -14,14 +14,11 @@ from dataclasses import dataclass
 from qcoder.lsp_server.python_tree import (
     BINDING,
     FUNCTIONS,
-    SCOPES,
     Node,
     PythonFile,
     arguments,
     dotted,
-    enclosing,
     name_of,
-    parents,
     text_of,
 )
 from qcoder.lsp_server.review_modules import imported_file, known_names, parent_module
@@ -124,7 +121,7 @@ def _table(owner: Node, file: PythonFile, cache: dict[object, object]) -> dict[s
 def class_of(owner: str, place: Node, file: PythonFile) -> Symbol | None:
     """Class of what a dotted name holds at a place: `self`, an annotated or built variable."""
     head, _, rest = owner.partition(".")
-    around = file.classes_around(place) if head == "self" else []
+    around = file.scopes_around(place, TYPES) if head == "self" else []
     if around:
         if not rest:
             return Symbol(around[-1], file)
@@ -157,9 +154,10 @@ def assignments(around: Node, file: PythonFile) -> dict[str, list[Node]]:
 
 def variable_class(name: str, place: Node, file: PythonFile) -> Symbol | None:
     """Class of a local variable that is assigned once, from a constructor or with a type."""
-    function = enclosing(place, SCOPES)
-    if function is None or function.type != "function_definition":
+    around = file.scopes_around(place)
+    if not around or around[-1].type != "function_definition":
         return None
+    function = around[-1]
     bindings = bindings_of(function, file).get(name, [])
     if len(bindings) != 1:
         return None
@@ -221,14 +219,15 @@ def bases(node: Node) -> list[Node]:
 
 def is_in_class(name: str, place: Node, file: PythonFile) -> bool:
     """Whether a class around a place, decorators included, defines or assigns the name."""
-    return any(name in _table(scope, file, file.cache) for scope in file.classes_around(place))
+    return any(
+        name in _table(scope, file, file.cache) for scope in file.scopes_around(place, TYPES)
+    )
 
 
 def is_rebound(name: str, place: Node, file: PythonFile) -> bool:
     """Whether a function around a place has a parameter, variable or function of that name."""
-    return any(
-        name in bindings_of(scope, file) for scope in parents(place) if scope.type in FUNCTIONS
-    )
+    around = file.scopes_around(place, FUNCTIONS)
+    return any(name in bindings_of(scope, file) for scope in around)
 
 
 def bindings_of(function: Node, file: PythonFile) -> dict[str, list[Node]]:
