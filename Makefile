@@ -5,7 +5,7 @@ BIN    := $(VENV)/bin
 PIP    := $(BIN)/python -m pip --disable-pip-version-check install --quiet -c constraints.txt
 VSCODE := editors/vscode
 
-.PHONY: demo dev fmt lint test check bench wheel vsix test-vscode test-nvim clean
+.PHONY: demo dev fmt lint test check kernels bench bench-gpu wheel vsix test-vscode test-nvim clean
 
 demo: $(VENV)/.runtime
 	$(BIN)/qcoder demo
@@ -44,11 +44,19 @@ test: $(VENV)/.dev
 
 check: lint test
 
+# Compiles the Triton kernels for three GPUs; no GPU is needed.
+kernels: $(VENV)/.dev
+	$(BIN)/python -P benchmarks/kernel_resources.py
+
+# Parity, then times, on an NVIDIA GPU.
+bench-gpu: $(VENV)/.dev
+	$(BIN)/python -P benchmarks/gpu.py --format json > benchmarks/results/gpu.json
+
 # One script a published number; each prints one JSON object, kept under benchmarks/results/.
 bench: $(VENV)/.dev
 	$(PIP) -e '.[bench]'
 	@mkdir -p benchmarks/results
-	for script in benchmarks/*.py; do name=$$(basename "$$script" .py); \
+	for script in $$(ls benchmarks/*.py | grep -v /gpu.py); do name=$$(basename "$$script" .py); \
 	  $(BIN)/python -P "$$script" --format json > "benchmarks/results/$$name.json" || exit 1; done
 	$(BIN)/qcoder bench lsp --format json > benchmarks/results/lsp.json
 	$(BIN)/qcoder bench index --format json > benchmarks/results/index.json

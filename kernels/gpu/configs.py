@@ -47,8 +47,14 @@ VECTOR = {"float": 8, "int8": 16, "fp8": 16, "int4": 4}
 MULTIPROCESSORS = 132
 """Of the GPU that the table is made for (H100, H200)."""
 
-LANES = {"float": (256, 128, 64), "int8": (128, 64), "fp8": (128, 64), "int4": (64, 128)}
-"""Threads' places along a row that are tried, by kind: the first that divides it."""
+ROWS_AT_ONCE = 16
+"""Rows of a program of one token."""
+
+LANES = {
+    4: {"float": (128, 64), "int8": (64,), "fp8": (64,), "int4": (64,)},
+    8: {"float": (256, 128, 64), "int8": (128, 64), "fp8": (128, 64), "int4": (64, 128)},
+}
+"""Threads' places along a row that are tried, by warps and kind: the first that divides it."""
 
 ROWS: dict[str, Config] = {
     "float": Config(block_n=32, block_k=128, warps=4, stages=4),
@@ -58,23 +64,23 @@ ROWS: dict[str, Config] = {
 }
 """Products of several tokens by kind of weights."""
 
-UNROLLED = 4
-"""Steps of one token up to which the loop is unrolled."""
+UNROLLED = {"float": 2, "int8": 2, "fp8": 2, "int4": 4}
+"""Steps of one token up to which the loop is unrolled: all their loads are under way at once."""
 
 
 def row_config(kind: str, rows: int, columns: int, matrices: int = 1, slots: int = 1) -> Config:
     """For a product of one token, of `matrices` programs' worth of rows at once.
 
-    16 rows where 32 would leave multiprocessors without work, by twice as many threads.
+    Where there are fewer programs than two a multiprocessor, each gets twice as many threads.
     """
+    programs = rows // ROWS_AT_ONCE * matrices
+    warps = 4 if programs >= 2 * MULTIPROCESSORS else 8
     width = 32 if kind == "int4" else VECTOR[kind]
-    across = -(-columns // width) * slots
-    lanes = next((n for n in LANES[kind] if across % n == 0), LANES[kind][0])
+    across, tried = -(-columns // width) * slots, LANES[warps][kind]
+    lanes = next((n for n in tried if across % n == 0), tried[0])
     if INTERPRETED:  # where every program costs milliseconds
         return Config(block_n=128, lanes=lanes)
-    if slots == 1 and rows // 32 * matrices >= MULTIPROCESSORS:
-        return Config(block_n=32, lanes=lanes, warps=4 if kind == "int4" else 8)
-    return Config(block_n=16, lanes=lanes, warps=8)
+    return Config(block_n=ROWS_AT_ONCE, lanes=lanes, warps=warps)
 
 
 def rows_config(kind: str, group: int) -> Config:
@@ -101,7 +107,7 @@ def row_steps(config: Config, kind: str, rows: int, columns: int, slots: int = 1
     steps = -(-across // lanes)
     even = rows % config.block_n == 0 and across % lanes == 0 and columns % width == 0
     return {
-        "STEPS": steps, "UNROLL": steps <= UNROLLED, "LANES": config.lanes, "VECTOR": VECTOR[kind],
+        "STEPS": steps, "UNROLL": steps <= UNROLLED[kind], "LANES": config.lanes, "VECTOR": VECTOR[kind],
         "EVEN": even,
     }  # fmt: skip
 
