@@ -18,7 +18,7 @@ import sys
 import time
 import traceback
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from importlib.util import find_spec
 from pathlib import Path
 
@@ -28,10 +28,12 @@ import triton
 sys.path.insert(0, str(Path(__file__).resolve().parent))
 
 from gpu_shapes.checkpoints import SHAPES, Shape, checkpoint, fewer_layers, model, random_matrix
+from gpu_shapes.needles import Haystack, accuracy, make_task
 from gpu_shapes.timing import clocks, copy_bandwidth, matrix_peak, seconds
 
 from qcoder.kernels.gpu.attention_decode import Places, attention_decode, decode_scratch
 from qcoder.kernels.gpu.attention_prefill import attention_blocks
+from qcoder.kernels.gpu.attention_sparse import attention_sparse
 from qcoder.kernels.gpu.configs import DOT_TORCH
 from qcoder.kernels.gpu.experts import experts_inner, experts_outer, experts_reference
 from qcoder.kernels.gpu.grouped import experts_many, for_matrix, many_linear
@@ -310,18 +312,23 @@ def prefill_operations(shape: Shape, tokens: int) -> float:
 
 
 def sparse(run: Run) -> None:
-    """Block-sparse prefill against our own dense one, and what it loses in a retrieval test."""
-    from qcoder.kernels.gpu import attention_sparse
-
+    """The last pass of a long prompt, sparse against our own dense one, among needles, and what it misses."""
     shape = run.shape("30b")
-    tokens = run.tokens(262_144)
-    q, k, v = attention_sparse.benchmark_inputs(
-        tokens, shape.heads, shape.kv_heads, shape.head_dim, run.device
-    )
+    total, tokens = (512, 64) if run.rehearsal else (262_144, 8192)
+    hay = Haystack(total, tokens, shape.heads, shape.kv_heads, shape.head_dim, questions=16)
+    if run.rehearsal:
+        hay = replace(hay, needles=2, questions=2)
+    found: dict[str, list[float]] = {"dense": [], "sparse": []}
+    for seed in range(1 if run.rehearsal else 4):
+        task = make_task(hay, seed, run.device)
+        for name, attend in (("dense", attention_blocks), ("sparse", attention_sparse)):
+            found[name].append(accuracy(task, attend, hay.run, DOT_TORCH))
+    q, k, v = (x.to(DOT_TORCH) for x in (task.q, task.k, task.v))
     dense = seconds(lambda: attention_blocks(q, k, v), 3, graph=False)
-    found = seconds(lambda: attention_sparse.attention_sparse(q, k, v), 3, graph=False)
-    run.add("sparse prefill at 262144: times dense", dense / found)
-    run.add("sparse prefill: points of retrieval lost", attention_sparse.retrieval_loss(run.device))
+    took = seconds(lambda: attention_sparse(q, k, v), 3, graph=False)
+    run.add("sparse prefill at 262144: times dense", dense / took)
+    lost = sum(found["dense"]) - sum(found["sparse"])
+    run.add("sparse prefill: points of retrieval lost", 100 * lost / len(found["dense"]))
 
 
 def peer(run: Run) -> None:

@@ -27,6 +27,7 @@ from qcoder.kernels.gpu.attention_decode import (
     decode_scratch,
 )
 from qcoder.kernels.gpu.attention_prefill import attention_prefill
+from qcoder.kernels.gpu.attention_sparse import attention_sparse
 from qcoder.kernels.gpu.configs import MANY
 from qcoder.kernels.gpu.delta_net import DeltaNetStates, delta_net_step
 from qcoder.kernels.gpu.delta_net_chunks import delta_net_prefill
@@ -44,6 +45,9 @@ from qcoder.model.kv_cache import CacheShape
 
 CHUNK_TOKENS = 8192
 """Tokens of one pass of many tokens."""
+
+SPARSE_FROM = 65_536
+"""Tokens from which on `reuse` "fast" attends to chosen blocks of keys only."""
 
 STATE_SLOTS = 8
 """Sequences at once of a model with linear attention."""
@@ -68,9 +72,9 @@ class GpuModel:
 
     def __init__(
         self, config: ModelConfig, weights: GpuWeights, cache_shape: CacheShape, pages: int,
-        page_dtype: torch.dtype,
+        page_dtype: torch.dtype, sparse: bool = False,
     ) -> None:  # fmt: skip
-        self.config, self._weights = config, weights
+        self.config, self._weights, self._sparse = config, weights, sparse
         self.drafts = config.linear_attention is None
         self.cache_shape = cache_shape
         self._device = weights.embedding.device
@@ -263,7 +267,11 @@ class GpuModel:
         if isinstance(mixer, GpuAttention):
             qkv = many_linear(for_matrix(normed, mixer.qkv), mixer.qkv, mixer.bias)
             pages = self.pool.layers[mixer.slot]
-            y = attention_prefill(qkv, mixer.heads, self._rotation, pages, table, len(sequence))
+            far = self._sparse and len(sequence) + x.shape[0] > SPARSE_FROM
+            y = attention_prefill(
+                qkv, mixer.heads, self._rotation, pages, table, len(sequence),
+                attention_sparse if far else None,
+            )  # fmt: skip
         else:
             qkvz = many_linear(for_matrix(normed, mixer.qkvz), mixer.qkvz)
             ba = many_linear(for_matrix(normed, mixer.ba), mixer.ba)
@@ -332,8 +340,12 @@ def gpu_model(
     max_context: int,
     pages: int | None = None,
     page_dtype: torch.dtype = torch.bfloat16,
+    reuse: str = "exact",
 ) -> GpuModel:
-    """The decoder on a GPU; `pages`: of 64 tokens, by default what 80 % of the free memory holds."""
+    """The decoder on a GPU; `pages`: of 64 tokens, by default what 80 % of the free memory holds.
+
+    With `reuse` "fast", long prompts are read with block-sparse attention.
+    """
     device = torch.device(device)
     weights = gpu_weights(decoder, device)
     shape = decoder.cache_shape
@@ -346,4 +358,4 @@ def gpu_model(
         shape.layers, shape.kv_heads, shape.head_dim, max_context, page_dtype, state,
         f"pages {shape.rotary}",
     )  # fmt: skip
-    return GpuModel(decoder.config, weights, cache, pages, page_dtype)
+    return GpuModel(decoder.config, weights, cache, pages, page_dtype, reuse == "fast")

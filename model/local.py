@@ -128,7 +128,7 @@ class LocalEngine:
             info.name, info.parameters, chosen, limit, time.perf_counter() - began,
         )  # fmt: skip
         on_gpu = device == "cuda" or backend() == "triton"
-        network = _on_gpu(decoder, limit) if on_gpu else native_model(decoder, mode)
+        network = _on_gpu(decoder, limit, mode) if on_gpu else native_model(decoder, mode)
         return LocalEngine(
             network or decoder,
             tokenizer,
@@ -343,7 +343,7 @@ class LocalEngine:
         return PrefixIndex(self._tokenizer, self._tokenizer.vocab_size)
 
 
-def _on_gpu(decoder: Decoder, max_context: int) -> Network:
+def _on_gpu(decoder: Decoder, max_context: int, reuse: str) -> Network:
     """The decoder in the Triton kernels; raises `CheckpointError` where they cannot run."""
     if not torch.cuda.is_available():
         raise CheckpointError("device cuda: PyTorch sees no GPU here; set device to cpu")
@@ -351,7 +351,7 @@ def _on_gpu(decoder: Decoder, max_context: int) -> Network:
         raise CheckpointError("device cuda needs triton: pip install 'qcoder[gpu]'")
     from qcoder.model.gpu_model import gpu_model  # imports triton
 
-    return gpu_model(decoder, "cuda", max_context)
+    return gpu_model(decoder, "cuda", max_context, reuse=reuse)
 
 
 def _check_options(device: str, dtype: str | None, quantize: str | None) -> None:

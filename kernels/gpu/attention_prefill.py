@@ -8,6 +8,8 @@ once costs, which the third does again for every block of queries.
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import torch
 import triton
 import triton.language as tl
@@ -98,11 +100,16 @@ def attention_blocks(q: Tensor, k: Tensor, v: Tensor, window: int = 0) -> Tensor
 
 
 def attention_prefill(
-    qkv: Tensor, heads: Heads, rotation: Rotation, pages: LayerPages, table: Tensor, start: int
-) -> Tensor:
-    """[tokens, heads * head_dim] of qkv [tokens, width]; see `place_heads`."""
+    qkv: Tensor, heads: Heads, rotation: Rotation, pages: LayerPages, table: Tensor, start: int,
+    attend: Callable[[Tensor, Tensor, Tensor], Tensor] | None = None,
+) -> Tensor:  # fmt: skip
+    """[tokens, heads * head_dim] of qkv [tokens, width]; see `place_heads`.
+
+    attend: another attention than `attention_blocks`, of the same arguments.
+    """
     q, k, v = place_heads(qkv, heads, rotation, pages, table, start)
-    out = attention_blocks(q, k, v, heads.window).flatten(1)
+    out = attend(q, k, v) if attend else attention_blocks(q, k, v, heads.window)
+    out = out.flatten(1)
     if not heads.gated:
         return out
     pairs = qkv[:, : 2 * heads.heads * heads.head_dim].view(qkv.shape[0], heads.heads, 2, -1)
