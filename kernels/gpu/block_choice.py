@@ -140,9 +140,9 @@ def choose_blocks(q: Tensor, k: Tensor, sparsity: Sparsity) -> ChosenBlocks:
     assert k.is_contiguous()
     rows, blocks = triton.cdiv(tokens, BLOCK), triton.cdiv(total, BLOCK)
     importance = torch.empty(heads, rows, blocks, dtype=torch.float32, device=q.device)
-    config = Config(
-        block_m=GROUP * SAMPLES, block_n=BLOCK, warps=4, stages=3 if head_dim <= 128 else 2
-    )
+    config = Config(block_m=GROUP * SAMPLES, block_n=BLOCK, warps=4, stages=3)
+    if head_dim > 128:
+        config = Config(block_m=GROUP * SAMPLES, block_n=BLOCK, warps=8, stages=2)
     launch(
         _estimate_kernel, (triton.cdiv(rows, GROUP), heads), config,
         q, k, importance, tokens, total, rows, blocks,
