@@ -2,10 +2,32 @@
 
 import * as vscode from 'vscode';
 
-import type { Connection } from './client';
-import { COMMAND_DOCSTRING, COMMAND_REINDEX, COMMAND_REVIEW } from './protocol';
+import type { LanguageClient } from 'vscode-languageclient/node';
 
-export const SHOW_LOG = 'qcoder.showLog';
+import type { Connection } from './client';
+import { explanationText, statisticsText } from './pages';
+import {
+  COMMAND_DOCSTRING,
+  COMMAND_REINDEX,
+  COMMAND_REVIEW,
+  EXPLAIN_LAST,
+  STATISTICS,
+} from './protocol';
+
+export const SHOW_MENU = 'qcoder.menu';
+
+/** Entries of the menu behind the status item, in this order. */
+const MENU: readonly (readonly [label: string, command: string])[] = [
+  ['$(lightbulb) Suggest Now', 'qcoder.complete'],
+  ['$(question) Explain Last Suggestion', 'qcoder.explainLast'],
+  ['$(graph) Show Statistics', 'qcoder.statistics'],
+  ['$(search) Review File', 'qcoder.review'],
+  ['$(note) Generate Docstring', 'qcoder.docstring'],
+  ['$(sync) Index Workspace Again', 'qcoder.indexAgain'],
+  ['$(settings) Open Settings', 'qcoder.settings'],
+  ['$(output) Show Log', 'qcoder.showLog'],
+  ['$(debug-restart) Restart Server', 'qcoder.restart'],
+];
 
 /** Registers every command; the result belongs into the extension's subscriptions. */
 export function registerCommands(
@@ -17,7 +39,13 @@ export function registerCommands(
     'qcoder.docstring': () => onServer(connection, COMMAND_DOCSTRING, cursor),
     'qcoder.review': () => onServer(connection, COMMAND_REVIEW, file),
     'qcoder.indexAgain': () => onServer(connection, COMMAND_REINDEX, nothing),
-    [SHOW_LOG]: () => log.show(),
+    'qcoder.complete': () => vscode.commands.executeCommand('editor.action.inlineSuggest.trigger'),
+    'qcoder.explainLast': () => onPage(connection, explainLast),
+    'qcoder.statistics': () => onPage(connection, statistics),
+    'qcoder.settings': () =>
+      vscode.commands.executeCommand('workbench.action.openSettings', '@ext:qcoder.qcoder'),
+    'qcoder.showLog': () => log.show(),
+    [SHOW_MENU]: showMenu,
   };
   return Object.entries(commands).map(([id, run]) => vscode.commands.registerCommand(id, run));
 }
@@ -34,12 +62,45 @@ const nothing: Arguments = () => [];
 
 async function onServer(connection: Connection, command: string, make: Arguments): Promise<void> {
   const args = make(vscode.window.activeTextEditor);
-  const client = connection.running;
   if (args === undefined) {
     void vscode.window.showInformationMessage('qcoder: open a file first.');
-  } else if (client === undefined) {
+    return;
+  }
+  const client = running(connection);
+  await client?.sendRequest('workspace/executeCommand', { command, arguments: args });
+}
+
+function running(connection: Connection): LanguageClient | undefined {
+  if (connection.running === undefined) {
     void vscode.window.showWarningMessage('qcoder: the server is not running; see its log.');
-  } else {
-    await client.sendRequest('workspace/executeCommand', { command, arguments: args });
+  }
+  return connection.running;
+}
+
+async function showMenu(): Promise<void> {
+  const entries = MENU.map(([label, command]) => ({ label, command }));
+  const chosen = await vscode.window.showQuickPick(entries, { title: 'qcoder' });
+  if (chosen !== undefined) {
+    await vscode.commands.executeCommand(chosen.command);
+  }
+}
+
+type Page = (client: LanguageClient) => Promise<string>;
+
+const statistics: Page = async (client) =>
+  statisticsText(await client.sendRequest(STATISTICS, { days: 30 }));
+
+const explainLast: Page = async (client) => {
+  const uri = vscode.window.activeTextEditor?.document.uri.toString();
+  return explanationText(await client.sendRequest(EXPLAIN_LAST, uri === undefined ? null : { uri }));
+};
+
+/** Opens what the server says as a document that need not be saved. */
+async function onPage(connection: Connection, make: Page): Promise<void> {
+  const client = running(connection);
+  if (client !== undefined) {
+    const content = await make(client);
+    const document = await vscode.workspace.openTextDocument({ language: 'markdown', content });
+    await vscode.window.showTextDocument(document, { preview: true });
   }
 }

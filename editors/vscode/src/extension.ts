@@ -3,7 +3,7 @@
 import * as vscode from 'vscode';
 
 import { Connection } from './client';
-import { registerCommands, SHOW_LOG } from './commands';
+import { registerCommands, SHOW_MENU } from './commands';
 import { declaredKeys } from './config';
 import { createStatusItem, showStatus } from './status';
 
@@ -11,7 +11,7 @@ let connection: Connection | undefined;
 
 export async function activate(context: vscode.ExtensionContext): Promise<void> {
   const log = vscode.window.createOutputChannel('qcoder', { log: true });
-  const status = createStatusItem(SHOW_LOG);
+  const status = createStatusItem(SHOW_MENU);
   const keys = declaredKeys(context.extension.packageJSON);
   const current = new Connection(log, keys, (change) => showStatus(status, change));
   connection = current;

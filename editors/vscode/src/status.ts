@@ -1,4 +1,4 @@
-// The status bar item: what the server is doing, and the log behind a click.
+// The status bar item: what the server is doing, and the menu behind a click.
 
 import * as vscode from 'vscode';
 
@@ -17,10 +17,10 @@ const BACKGROUNDS: Readonly<Partial<Record<StatusKind, string>>> = {
   Error: 'statusBarItem.errorBackground',
 };
 
-export function createStatusItem(logCommand: string): vscode.StatusBarItem {
+export function createStatusItem(menuCommand: string): vscode.StatusBarItem {
   const item = vscode.window.createStatusBarItem('qcoder.status', vscode.StatusBarAlignment.Right, 90);
   item.name = 'qcoder';
-  item.command = logCommand;
+  item.command = menuCommand;
   showStatus(item, { kind: 'Inactive', message: 'starting' });
   item.show();
   return item;
