@@ -54,7 +54,10 @@ def attention_over(q: Tensor, k: Tensor, v: Tensor, chosen: ChosenBlocks) -> Ten
     assert v.is_contiguous()
     assert chosen.lists.shape[:2] == (heads, triton.cdiv(tokens, BLOCK))
     out = torch.empty_like(q)
-    config = Config(block_m=BLOCK, block_n=64, warps=8, stages=3 if head_dim <= 128 else 2)
+    config = Config(block_m=BLOCK, block_n=64, warps=8, stages=3)
+    if head_dim > 128:
+        # The sums of 256 values take half of the registers.
+        config = Config(block_m=BLOCK, block_n=32, warps=8, stages=3)
     launch(
         _sparse_kernel, (triton.cdiv(tokens, BLOCK), heads), config,
         q, k, v, chosen.lists, chosen.counts, out, tokens, total, chosen.lists.shape[2],
