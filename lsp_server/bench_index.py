@@ -33,6 +33,7 @@ from qcoder.model.bench_report import Target, report
 
 MIN_LINES = 1_000_000
 NUM_SAVES = 200
+COLD_STARTS = 3
 SEED = 20
 WAIT_S = 10.0
 # What the package itself brings along comes first; everybody has it.
@@ -52,11 +53,11 @@ def run() -> dict[str, Any]:
     with tempfile.TemporaryDirectory(prefix="qcoder-bench-") as folder:
         root, cache = Path(folder) / "tree", Path(folder) / "cache"
         packages = make_tree(root)
-        cold = _start(root, cache, "start")
+        cold = _cheapest(_cold_start(root, cache) for _ in range(COLD_STARTS))
         warm = _start(root, cache, "start")
         saves = _start(root, cache, "saves")
         typed = _start(root, cache, "typing")
-        parse = _start(root, cache, "parse")
+        parse = _cheapest(_start(root, cache, "parse") for _ in range(COLD_STARTS))
     millions = cold["lines"] / 1e6
     resident = max(cold["resident_mb"], warm["resident_mb"])
     bare = parse["cpu_seconds"] / parse["lines"]
@@ -83,6 +84,7 @@ def run() -> dict[str, Any]:
     rounded = {name: round(value, 3) for name, value in figures.items()}
     notes = [
         f"tree: {', '.join(packages)} from this environment, in a new git repository",
+        f"cold and bare_parse are the cheapest of {COLD_STARTS}: what else runs on the machine only adds",
         "cold and warm include reading the list of files; processor time includes the processes",
         "resident memory is that of the whole process, interpreter included",
         "a save goes through the watcher of the operating system",
@@ -129,6 +131,15 @@ def _sources(package: Path) -> Iterator[Path]:
     for path in sorted(package.rglob("*")):
         if path.is_file() and "__pycache__" not in path.parts and language_of(path.name) != "text":
             yield path
+
+
+def _cold_start(root: Path, cache: Path) -> Any:
+    shutil.rmtree(cache, ignore_errors=True)
+    return _start(root, cache, "start")
+
+
+def _cheapest(measured: Iterator[Any]) -> Any:
+    return min(measured, key=lambda found: found["cpu_seconds"])
 
 
 def _start(root: Path, cache: Path, what: str) -> Any:
