@@ -12,13 +12,12 @@ the CPU, where the figures mean nothing.
 from __future__ import annotations
 
 import argparse
-import gc
 import json
 import sys
 import time
 import traceback
 from collections.abc import Callable
-from dataclasses import dataclass, field, replace
+from dataclasses import replace
 from importlib.util import find_spec
 from pathlib import Path
 
@@ -27,19 +26,19 @@ import triton
 
 sys.path.insert(0, str(Path(__file__).resolve().parent))
 
-from gpu_shapes.checkpoints import SHAPES, Shape, checkpoint, fewer_layers, model, random_matrix
+from gpu_shapes.checkpoints import Shape, checkpoint, fewer_layers, model, random_matrix
 from gpu_shapes.needles import Haystack, accuracy, make_task
+from gpu_shapes.parity import parity, random_routed
+from gpu_shapes.run import KINDS, Run, free, share
 from gpu_shapes.timing import clocks, copy_bandwidth, matrix_peak, seconds
 
 from qcoder.kernels.gpu.attention_decode import Places, attention_decode, decode_scratch
 from qcoder.kernels.gpu.attention_prefill import attention_blocks
 from qcoder.kernels.gpu.attention_sparse import attention_sparse
 from qcoder.kernels.gpu.configs import DOT_TORCH
-from qcoder.kernels.gpu.experts import experts_inner, experts_outer, experts_reference
-from qcoder.kernels.gpu.grouped import experts_many, for_matrix, many_linear
+from qcoder.kernels.gpu.experts import experts_inner, experts_outer
 from qcoder.kernels.gpu.heads import Heads
-from qcoder.kernels.gpu.linear import linear, linear_reference
-from qcoder.kernels.gpu.matrix import GpuMatrix, Kind
+from qcoder.kernels.gpu.matrix import GpuMatrix
 from qcoder.kernels.gpu.pages import PAGE, layer_pages, rotation
 from qcoder.kernels.gpu.router import Routed
 from qcoder.model.bench_report import Target, report
@@ -48,7 +47,6 @@ from qcoder.model.gpu_cache import GpuSequence
 from qcoder.model.gpu_model import STATE_SLOTS, GpuModel
 from qcoder.model.gpu_weights import GpuWeights
 
-KINDS: tuple[Kind, ...] = ("int4", "fp8", "int8", "float")
 REPEATS = 20
 TARGETS = [
     Target("30b int4 batch 1 at 1024: tokens/s", ">=", 900),
@@ -61,91 +59,6 @@ TARGETS = [
     Target("sparse prefill at 262144: times dense", ">=", 5),
     Target("sparse prefill: points of retrieval lost", "<=", 1),
 ]
-
-
-@dataclass(slots=True)
-class Run:
-    """What the stages share and find."""
-
-    device: str
-    rehearsal: bool
-    bandwidth: float = 0.0
-    peak: float = 0.0
-    figures: dict[str, float] = field(default_factory=dict)
-    notes: list[str] = field(default_factory=list)
-
-    def add(self, name: str, value: float) -> None:
-        """Keep a figure and say it."""
-        self.figures[name] = round(value, 5)
-        print(f"{name}: {value:.5g}", file=sys.stderr, flush=True)
-
-    def shape(self, name: str) -> Shape:
-        """A model's shape, or its small one."""
-        return SHAPES[("tiny-next" if name == "next" else "tiny") if self.rehearsal else name]
-
-    def tokens(self, count: int) -> int:
-        """A length, short in a rehearsal."""
-        return min(count, 96) if self.rehearsal else count
-
-
-def parity(run: Run) -> None:
-    """Every kind of weights against float32 products of the same values; raises where one is off."""
-    shape = run.shape("30b")
-    for kind in KINDS:
-        for tokens in (1, 4):
-            matrix = random_matrix(kind, run.device, shape.qkv, shape.hidden)
-            x = torch.randn(tokens, shape.hidden, device=run.device)
-            norm = torch.rand(shape.hidden, device=run.device) + 0.5
-            wanted = linear_reference(x, matrix, norm, 1e-6)
-            check(run, f"linear {kind} x{tokens}", linear(x, matrix, norm, 1e-6), wanted)
-        rows = torch.randn(run.tokens(200), shape.hidden, device=run.device)
-        got = many_linear(for_matrix(rows, matrix), matrix)
-        check(run, f"many {kind}", got, rows @ matrix.floats().T)
-        experts = min(shape.experts, 16)
-        gate_up = random_matrix(kind, run.device, experts, 2 * shape.expert_size, shape.hidden)
-        down = random_matrix(kind, run.device, experts, shape.hidden, shape.expert_size)
-        routed = random_routed(run, 2, shape, experts)
-        wanted = experts_reference(routed, gate_up, down)
-        got = experts_outer(experts_inner(routed, gate_up), routed, down)
-        check(run, f"experts {kind} x2", got, wanted)
-        normed = (routed.gained * routed.factor.unsqueeze(1)).to(DOT_TORCH)
-        got = experts_many(normed, gate_up, down, routed.chosen, routed.weights, routed.x)
-        check(run, f"experts {kind} many", got, wanted)
-    for name in ("30b", "next"):
-        pieces_and_whole(run, name)
-
-
-def check(run: Run, name: str, got: torch.Tensor, wanted: torch.Tensor) -> None:
-    """Largest difference over the largest value; bfloat16 products lose a percent at most."""
-    error = float((got.float() - wanted).abs().max() / wanted.abs().max())
-    run.add(f"parity {name}: relative error", error)
-    if not error <= 0.02:
-        raise AssertionError(f"{name}: {error:.3g} off")
-
-
-def random_routed(run: Run, tokens: int, shape: Shape, experts: int) -> Routed:
-    """Tokens with random experts."""
-    x = torch.randn(tokens, shape.hidden, device=run.device)
-    chosen = torch.stack([torch.randperm(experts)[: shape.top_k] for _ in range(tokens)])
-    weights = torch.full(chosen.shape, 1 / shape.top_k, device=run.device)
-    factor = torch.rsqrt(x.square().mean(-1) + 1e-6)
-    return Routed(x, x.clone(), factor, chosen.int().to(run.device), weights)
-
-
-def pieces_and_whole(run: Run, name: str) -> None:
-    """A prompt in one pass of many tokens, and in many and few: the same logits, nearly."""
-    shape = fewer_layers(run.shape(name), 4 if name == "next" and not run.rehearsal else 2)
-    network = model(shape, checkpoint(shape, "float", run.device), 512, 32, torch.bfloat16)
-    ids = torch.randint(0, shape.vocab, (run.tokens(150),)).tolist()
-    whole, pieces = network.new_sequence(), network.new_sequence()
-    wanted = network.forward(ids, whole)
-    network.forward(ids[:-5], pieces)
-    for token in ids[-5:-1]:
-        network.forward([token], pieces)
-    got = network.forward(ids[-1:], pieces)
-    check(run, f"{name} few after many", got, wanted.float())
-    del network, whole, pieces
-    free()
 
 
 def kernels(run: Run) -> None:
@@ -175,12 +88,6 @@ def kernels(run: Run) -> None:
         del gate_up, down
         free()
     attention_alone(run, shape)
-
-
-def share(run: Run, name: str, used: float, took: float) -> None:
-    """Bytes a second over those of a copy."""
-    run.add(f"{name}: microseconds", took * 1e6)
-    run.add(f"{name}: share of copy bandwidth", used / took / run.bandwidth)
 
 
 def attention_alone(run: Run, shape: Shape) -> None:
@@ -361,13 +268,6 @@ def peer(run: Run) -> None:
     run.add(
         f"{shape.layers} layers of 30b float, 1024 tokens: times transformers", prompt / own_prompt
     )
-
-
-def free() -> None:
-    """Give memory back before the next model."""
-    gc.collect()
-    if torch.cuda.is_available():
-        torch.cuda.empty_cache()
 
 
 STAGES: dict[str, Callable[[Run], None]] = {

@@ -24,6 +24,7 @@ import triton
 from triton.backends.compiler import GPUTarget
 from triton.compiler import ASTSource
 
+from qcoder.kernels.gpu.configs import assuming
 from qcoder.kernels.gpu.launch import Launch, recorded
 from qcoder.model.bench_report import Target, report
 
@@ -137,12 +138,12 @@ def main() -> int:
     for case, run in LAUNCHES.items():
         if options.only not in case:
             continue
-        with recorded() as launches:
-            run()
-        for launch in launches:
-            for capability in options.capability:
-                if usable(launch, capability):
-                    rows.append(compiled(case, launch, capability))
+        for number in options.capability:
+            with assuming(number), recorded() as launches:
+                run()
+            for launch in launches:
+                if usable(launch, number):
+                    rows.append(compiled(case, launch, number))
                     if options.format == "text":
                         print_row(rows[-1])
     bad = [row for row in rows if row.problems]

@@ -15,7 +15,7 @@ import triton
 import triton.language as tl
 from torch import Tensor
 
-from qcoder.kernels.gpu.configs import DOT, DOT_TORCH, INTERPRETED, Config
+from qcoder.kernels.gpu.configs import DOT, DOT_TORCH, INTERPRETED, Config, capability
 from qcoder.kernels.gpu.heads import Heads, absolute, head_halves, rounded, split_heads, turn
 from qcoder.kernels.gpu.launch import launch
 from qcoder.kernels.gpu.pages import INT8_TOP, PAGE, LayerPages, Rotation
@@ -81,16 +81,22 @@ def place_heads(
     return q, k, v
 
 
+def attention_config(head_dim: int, gpu: int) -> Config:
+    """Queries and keys a block; before Hopper, a warp's part is 16 queries."""
+    if INTERPRETED:
+        return Config(block_m=32, block_n=32)
+    if gpu < 90:
+        wide = head_dim > 128
+        return Config(block_m=64, block_n=32 if wide else 64, warps=8 if wide else 4, stages=2)
+    return Config(block_m=128, block_n=64, warps=8, stages=3 if head_dim <= 128 else 2)
+
+
 def attention_blocks(q: Tensor, k: Tensor, v: Tensor, window: int = 0) -> Tensor:
     """Causal attention [tokens, heads, head_dim] of the last tokens; arguments as `place_heads` gives them."""
     tokens, heads, head_dim = q.shape
     kv_heads, total, _ = k.shape
     out = torch.empty_like(q)
-    config = Config(block_m=128, block_n=64, warps=8, stages=3)
-    if head_dim > 128:
-        config = Config(block_m=128, block_n=64, warps=8, stages=2)
-    if INTERPRETED:
-        config = Config(block_m=32, block_n=32)
+    config = attention_config(head_dim, capability(q.device))
     launch(
         _prefill_kernel, (triton.cdiv(tokens, config.block_m), heads), config,
         q, k, v, out, tokens, total, HEADS=heads, GROUP=heads // kv_heads, HEAD_DIM=head_dim,
@@ -241,9 +247,10 @@ def _attend(
     DOT: tl.constexpr,
 ):  # fmt: skip
     """One block of keys from `first` on; MASKED: some of them are not seen by all queries."""
-    n = first + tl.arange(0, BLOCK_N)
-    d = tl.arange(0, HEAD_DIM)
-    at = n.to(tl.int64)[:, None] * HEAD_DIM + d[None, :]
+    # Offsets of a block in 32 bits: 64 bits a value would take most of the registers.
+    j = tl.arange(0, BLOCK_N)
+    n = first + j
+    at = first * HEAD_DIM + j[:, None] * HEAD_DIM + tl.arange(0, HEAD_DIM)[None, :]
     k = tl.load(k_ptr + at, mask=(n < total)[:, None], other=0.0)
     scores = tl.dot(q, tl.trans(k.to(DOT)), input_precision="ieee")
     if MASKED:

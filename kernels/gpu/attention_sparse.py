@@ -12,7 +12,7 @@ import triton.language as tl
 from torch import Tensor
 
 from qcoder.kernels.gpu.block_choice import BLOCK, ChosenBlocks, Sparsity, choose_blocks
-from qcoder.kernels.gpu.configs import DOT, Config
+from qcoder.kernels.gpu.configs import DOT, Config, capability
 from qcoder.kernels.gpu.launch import launch
 
 SPARSE_FROM = 65_536
@@ -45,6 +45,14 @@ def attention_sparse(q: Tensor, k: Tensor, v: Tensor, sparsity: Sparsity = DEFAU
     return attention_over(q, k, v, choose_blocks(q, k, sparsity))
 
 
+def sparse_config(head_dim: int, gpu: int) -> Config:
+    """Sums of 256 values take half of the registers; before Hopper, factors do too."""
+    wide = head_dim > 128
+    if gpu < 90:
+        return Config(block_m=64 if wide else BLOCK, block_n=32, warps=8, stages=2)
+    return Config(block_m=BLOCK, block_n=32 if wide else 64, warps=8, stages=3)
+
+
 def attention_over(q: Tensor, k: Tensor, v: Tensor, chosen: ChosenBlocks) -> Tensor:
     """`attention_over_reference` of lists; every list has the blocks that the queries lie in."""
     tokens, heads, head_dim = q.shape
@@ -54,15 +62,12 @@ def attention_over(q: Tensor, k: Tensor, v: Tensor, chosen: ChosenBlocks) -> Ten
     assert v.is_contiguous()
     assert chosen.lists.shape[:2] == (heads, triton.cdiv(tokens, BLOCK))
     out = torch.empty_like(q)
-    config = Config(block_m=BLOCK, block_n=64, warps=8, stages=3)
-    if head_dim > 128:
-        # The sums of 256 values take half of the registers.
-        config = Config(block_m=BLOCK, block_n=32, warps=8, stages=3)
+    config = sparse_config(head_dim, capability(q.device))
     launch(
-        _sparse_kernel, (triton.cdiv(tokens, BLOCK), heads), config,
+        _sparse_kernel, (chosen.lists.shape[1] * (BLOCK // config.block_m), heads), config,
         q, k, v, chosen.lists, chosen.counts, out, tokens, total, chosen.lists.shape[2],
         HEADS=heads, SERVED=heads // kv_heads, HEAD_DIM=head_dim, BLOCK=BLOCK,
-        BLOCK_N=config.block_n, DOT=DOT,
+        QUERIES=config.block_m, BLOCK_N=config.block_n, DOT=DOT,
     )  # fmt: skip
     return out
 
@@ -73,8 +78,10 @@ def _attend(
     HEAD_DIM: tl.constexpr, MASKED: tl.constexpr, BLOCK_N: tl.constexpr, DOT: tl.constexpr,
 ):  # fmt: skip
     """BLOCK_N keys from `first` on; MASKED: some of them are not seen by all queries."""
-    n = first + tl.arange(0, BLOCK_N)
-    at = n.to(tl.int64)[:, None] * HEAD_DIM + tl.arange(0, HEAD_DIM)[None, :]
+    # Offsets of a block in 32 bits: 64 bits a value would take most of the registers.
+    j = tl.arange(0, BLOCK_N)
+    n = first + j
+    at = first * HEAD_DIM + j[:, None] * HEAD_DIM + tl.arange(0, HEAD_DIM)[None, :]
     inside = (n < total)[:, None]
     k = tl.load(k_ptr + at, mask=inside, other=0.0)
     scores = tl.dot(q, tl.trans(k.to(DOT)), input_precision="ieee")
@@ -93,28 +100,30 @@ def _attend(
 def _sparse_kernel(
     q_ptr, k_ptr, v_ptr, lists_ptr, counts_ptr, out_ptr, tokens, total, width,
     HEADS: tl.constexpr, SERVED: tl.constexpr, HEAD_DIM: tl.constexpr, BLOCK: tl.constexpr,
-    BLOCK_N: tl.constexpr, DOT: tl.constexpr,
+    QUERIES: tl.constexpr, BLOCK_N: tl.constexpr, DOT: tl.constexpr,
 ):  # fmt: skip
     PARTS: tl.constexpr = BLOCK // BLOCK_N
     # The last queries have the longest lists: they begin first.
-    row = tl.num_programs(0) - 1 - tl.program_id(0)
+    SHARES: tl.constexpr = BLOCK // QUERIES
+    part = tl.num_programs(0) - 1 - tl.program_id(0)
+    row = part // SHARES
     head = tl.program_id(1)
-    t = row * BLOCK + tl.arange(0, BLOCK)
+    t = part * QUERIES + tl.arange(0, QUERIES)
     at = (t.to(tl.int64)[:, None] * HEADS + head) * HEAD_DIM + tl.arange(0, HEAD_DIM)[None, :]
     q = tl.load(q_ptr + at, mask=(t < tokens)[:, None], other=0.0).to(DOT)
     first = total - tokens + row * BLOCK
     position = total - tokens + t
     k_ptr += (head // SERVED).to(tl.int64) * total * HEAD_DIM
     v_ptr += (head // SERVED).to(tl.int64) * total * HEAD_DIM
-    place = head * tl.num_programs(0) + row
+    place = head * (tl.num_programs(0) // SHARES) + row
     list_ptr = lists_ptr + place.to(tl.int64) * width
     count = tl.load(counts_ptr + place)
     # The list ends with the blocks that some of the queries see in part: those they lie in.
     last = tl.minimum((first + BLOCK - 1) // BLOCK, (total - 1) // BLOCK)
     plain = count - (last - first // BLOCK + 1)
-    best = tl.full([BLOCK], float("-inf"), tl.float32)
-    sums = tl.zeros([BLOCK], tl.float32)
-    acc = tl.zeros([BLOCK, HEAD_DIM], tl.float32)
+    best = tl.full([QUERIES], float("-inf"), tl.float32)
+    sums = tl.zeros([QUERIES], tl.float32)
+    acc = tl.zeros([QUERIES, HEAD_DIM], tl.float32)
     for i in range(plain * PARTS):
         n = tl.load(list_ptr + i // PARTS) * BLOCK + i % PARTS * BLOCK_N
         best, sums, acc = _attend(

@@ -7,6 +7,8 @@ of matrix products.
 from __future__ import annotations
 
 import os
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from functools import lru_cache
 from typing import Any
@@ -121,3 +123,25 @@ def token_block(tokens: int) -> int:
 def bits_of_one(device: torch.device) -> torch.Tensor:
     """The bits of 1.0 as int32 [1], which the int4 kernels load (`rows.low_or_high`)."""
     return torch.tensor([0x3F800000], dtype=torch.int32, device=device)
+
+
+_assumed: int | None = None
+
+
+def capability(device: torch.device) -> int:
+    """Compute capability of a GPU, 90 for 9.0; of other devices what `assuming` says, else 90."""
+    if _assumed is not None or device.type != "cuda":
+        return _assumed or 90
+    major, minor = torch.cuda.get_device_capability(device)
+    return 10 * major + minor
+
+
+@contextmanager
+def assuming(number: int) -> Iterator[None]:
+    """Choose sizes for GPUs of this compute capability, to compile for one that is not there."""
+    global _assumed  # noqa: PLW0603 (one compilation a process)
+    _assumed, before = number, _assumed
+    try:
+        yield
+    finally:
+        _assumed = before

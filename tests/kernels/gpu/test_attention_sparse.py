@@ -22,6 +22,7 @@ from qcoder.kernels.gpu.block_choice import (
     importance_reference,
     neighbourhood,
 )
+from qcoder.kernels.gpu.configs import assuming
 
 ALL = Sparsity(1.0, 1.0, 1)
 
@@ -43,6 +44,12 @@ def dense(q: Tensor, k: Tensor, v: Tensor) -> Tensor:
 def test_with_all_blocks_it_is_plain_attention(tokens: int, total: int) -> None:
     q, k, v = noise(tokens, total)
     assert torch.allclose(attention_sparse(q, k, v, ALL), dense(q, k, v), atol=1e-5)
+
+
+def test_before_hopper_two_programs_share_a_list() -> None:
+    q, k, v = noise(140, 200, dim=256)
+    with assuming(80):
+        assert torch.allclose(attention_sparse(q, k, v, ALL), dense(q, k, v), atol=1e-5)
 
 
 def test_heads_read_their_own_keys() -> None:
