@@ -54,19 +54,19 @@ ROWS_AT_ONCE = 16
 
 LANES = {
     4: {"float": (128, 64), "int8": (64,), "fp8": (64,), "int4": (64,)},
-    8: {"float": (256, 128, 64), "int8": (128, 64), "fp8": (128, 64), "int4": (64, 128)},
+    8: {"float": (256, 128, 64), "int8": (64,), "fp8": (128, 64), "int4": (64, 128)},
 }
 """Threads' places along a row that are tried, by warps and kind: the first that divides it."""
 
 ROWS: dict[str, Config] = {
-    "float": Config(block_n=32, block_k=128, warps=4, stages=4),
+    "float": Config(block_n=32, block_k=128, warps=4, stages=3),
     "int8": Config(block_n=32, block_k=128, warps=4, stages=3),
     "fp8": Config(block_n=32, block_k=128, warps=4, stages=3),
     "int4": Config(block_n=32, block_k=256, warps=4, stages=3),
 }
 """Products of several tokens by kind of weights."""
 
-UNROLLED = {"float": 2, "int8": 2, "fp8": 2, "int4": 4}
+UNROLLED = {"float": 2, "int8": 1, "fp8": 2, "int4": 4}
 """Steps of one token up to which the loop is unrolled: all their loads are under way at once."""
 
 

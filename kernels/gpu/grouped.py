@@ -18,7 +18,7 @@ import triton
 import triton.language as tl
 from torch import Tensor
 
-from qcoder.kernels.gpu.configs import DOT, DOT_TORCH, INTERPRETED, Config, bits_of_one
+from qcoder.kernels.gpu.configs import DOT, DOT_TORCH, INTERPRETED, Config, bits_of_one, capability
 from qcoder.kernels.gpu.launch import launch
 from qcoder.kernels.gpu.matrix import GpuMatrix
 from qcoder.kernels.gpu.rows import int4_values
@@ -147,10 +147,10 @@ def experts_many_reference(
     return out
 
 
-def _config(kind: str, block: int, pair: bool, columns: int, group: int) -> Config:
+def _config(kind: str, block: int, pair: bool, columns: int, group: int, gpu: int) -> Config:
     rows = 64 if block < 64 else 128
-    if pair and kind != "float":  # two sums, and the weights unpacked
-        rows = 64
+    if kind != "float" and (pair or gpu < 90):  # two sums, or factors in registers
+        rows = 64 if gpu >= 90 or not pair else 32
     if INTERPRETED:
         rows = 64
     step = {"float": 64, "int8": 128, "fp8": 128}.get(kind) or int4_step(columns)
@@ -173,7 +173,8 @@ def _run(
     """The second product of experts (with `weights`) finds its inputs sorted, the first gathers them."""
     tokens = x.shape[0]
     block = order.block if order else block_of(tokens, 1)
-    config = _config(matrix.kind, block, pair, matrix.columns, matrix.group)
+    gpu = capability(x.device)
+    config = _config(matrix.kind, block, pair, matrix.columns, matrix.group, gpu)
     rows = matrix.rows // 2 if pair else matrix.rows
     blocks = order.expert.shape[0] if order else triton.cdiv(tokens, block)
     constants: dict[str, Any] = {

@@ -137,7 +137,7 @@ def out_and_route(
     out = out or Routed.empty(tokens, hidden, router.slots, a.device)
     config = few_config(matrix, tokens)
     wide = triton.next_power_of_2(router.experts)
-    if wide > 256:
+    if wide > 256 or tokens > 1:
         config = replace(config, warps=8)
     programs = triton.cdiv(hidden, config.block_n)
     shared = router.shared is not None
