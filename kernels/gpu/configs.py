@@ -73,10 +73,11 @@ UNROLLED = {"float": 2, "int8": 1, "fp8": 2, "int4": 4}
 def row_config(kind: str, rows: int, columns: int, matrices: int = 1, slots: int = 1) -> Config:
     """For a product of one token, of `matrices` programs' worth of rows at once.
 
-    Where there are fewer programs than two a multiprocessor, each gets twice as many threads.
+    Where there are fewer programs than two a multiprocessor, each gets twice as many threads; and
+    where slots take registers for their places.
     """
     programs = rows // ROWS_AT_ONCE * matrices
-    warps = 4 if programs >= 2 * MULTIPROCESSORS else 8
+    warps = 4 if programs >= 2 * MULTIPROCESSORS and slots == 1 else 8
     width = 32 if kind == "int4" else VECTOR[kind]
     across, tried = -(-columns // width) * slots, LANES[warps][kind]
     lanes = next((n for n in tried if across % n == 0), tried[0])
