@@ -8,6 +8,10 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import lru_cache
+from typing import Any
+
+import numpy as np
 
 from qcoder.context.languages import LANGUAGES
 from qcoder.context.record import FileRecord, Symbol
@@ -73,11 +77,12 @@ def lines_piece(
     reason: str,
 ) -> Piece | None:
     """Whole lines of a file, without blank ones at the ends; None when nothing is left."""
-    begin = _line_start(text, lines[0])
-    if begin < 0 or lines[0] >= lines[1]:
+    starts = _line_starts(text)
+    if lines[0] >= min(lines[1], len(starts)):
         return None
-    count = lines[1] - lines[0]
-    rows = text[begin:].split("\n", count)[:count]
+    begin = int(starts[lines[0]])
+    stop = int(starts[lines[1]]) - 1 if lines[1] < len(starts) else len(text)
+    rows = text[begin:stop].split("\n")
     skipped, end = 0, len(rows)
     while skipped < end and not rows[skipped].strip():
         begin += len(rows[skipped]) + 1
@@ -116,14 +121,11 @@ def merge(pieces: Sequence[Piece], tokens: int) -> PackedSegment:
     return PackedSegment(segment, level, tokens, best.reason)
 
 
-def _line_start(text: str, line: int) -> int:
-    """Offset of a 0-based line; -1 when the text has no such line."""
-    start = 0
-    for _ in range(line):
-        start = text.find("\n", start) + 1
-        if start == 0:
-            return -1
-    return start
+@lru_cache(maxsize=64)
+def _line_starts(text: str) -> np.ndarray[Any, np.dtype[np.int64]]:
+    """Offsets of all lines; several pieces of a file are asked for one after the other."""
+    lengths = np.fromiter(map(len, text.split("\n")), dtype=np.int64)
+    return np.concatenate(([0], np.cumsum(lengths[:-1] + 1)))
 
 
 def _num_bytes(text: str) -> int:
