@@ -311,7 +311,7 @@ def run_stages(run: Run, names: list[str]) -> list[str]:
         began = time.perf_counter()
         try:
             STAGES[name](run)
-        except Exception as error:
+        except Exception as error:  # a stage's boundary: the other figures are worth having
             failed.append(name)
             traceback.print_exc()
             run.notes.append(f"stage {name} failed: {type(error).__name__}: {error}")

@@ -42,6 +42,7 @@ from qcoder.model.decoder import Decoder, Pass
 from qcoder.model.gpu_cache import GpuSequence, PagePool
 from qcoder.model.gpu_weights import GpuAttention, GpuDelta, GpuLayer, GpuWeights, gpu_weights
 from qcoder.model.kv_cache import CacheShape
+from qcoder.model.prefix_cache import MAX_SEQUENCES
 
 CHUNK_TOKENS = 8192
 """Tokens of one pass of many tokens."""
@@ -49,8 +50,8 @@ CHUNK_TOKENS = 8192
 SPARSE_FROM = 65_536
 """Tokens from which on `reuse` "fast" attends to chosen blocks of keys only."""
 
-STATE_SLOTS = 8
-"""Sequences at once of a model with linear attention."""
+STATE_SLOTS = MAX_SEQUENCES + 4
+"""Sequences at once of a model with linear attention: those that are kept, scored or being replaced."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -75,7 +76,8 @@ class GpuModel:
         page_dtype: torch.dtype, sparse: bool = False,
     ) -> None:  # fmt: skip
         self.config, self._weights, self._sparse = config, weights, sparse
-        self.drafts = config.linear_attention is None
+        # One token is summed in float32, several are products of bfloat16: not the same bits.
+        self.drafts = False
         self.cache_shape = cache_shape
         self._device = weights.embedding.device
         shape = cache_shape
