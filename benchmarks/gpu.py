@@ -137,6 +137,8 @@ def decode(run: Run) -> None:
         ):
             if run.rehearsal and (batch > 4 or context > 1024):
                 continue
+            if network.pool.states and batch > STATE_SLOTS:
+                continue
             took = step_seconds(network, batch, run.tokens(context))
             label = f"{name} {kind} batch {batch} at {context}"
             run.add(f"{label}: tokens/s", batch / took)
@@ -148,7 +150,6 @@ def decode(run: Run) -> None:
 
 def step_seconds(network: GpuModel, batch: int, context: int) -> float:
     """One new token for each of `batch` sequences of `context` tokens."""
-    batch = min(batch, STATE_SLOTS) if network.pool.states else batch
     sequences = [filled(network, context) for _ in range(batch)]
     for sequence in sequences:
         sequence.reserve(context + 1)

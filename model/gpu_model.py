@@ -244,7 +244,7 @@ class GpuModel:
             wanted = min(begin + len(ids) - (len(one.ids) - one.keep), len(ids))
             if wanted > 0:
                 kept.append(self.head(x[-wanted:]))
-        return torch.cat(kept)
+        return torch.cat(kept) if kept else torch.empty(0, self.config.vocab_size)
 
     def head(self, x: Tensor) -> Tensor:
         """Logits [tokens, vocab] float32 on the CPU of a residual stream [tokens, hidden]."""

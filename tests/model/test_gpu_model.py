@@ -16,7 +16,10 @@ from qcoder.model.config import load_config
 from qcoder.model.decoder import Decoder, Pass
 from qcoder.model.errors import ModelError
 from qcoder.model.gpu_model import GpuModel, gpu_model
+from qcoder.model.local import LocalEngine
+from qcoder.model.mixture import Mixture
 from qcoder.model.registry import network_class
+from qcoder.model.request import GenerationRequest, Prompt
 
 MoE = {"hidden_size": 64, "moe_intermediate_size": 32, "head_dim": 16, "num_hidden_layers": 2}
 NEXT = {
@@ -110,3 +113,17 @@ def test_int8_rows_stay_integers(tiny_int8: Any) -> None:
     wanted = plain.forward(ids(9), plain.new_sequence(), all_logits=True)
     found = fast.forward(ids(9), fast.new_sequence(), all_logits=True)
     assert torch.allclose(found, wanted, atol=BOUND)
+
+
+@pytest.mark.parametrize("changes", [MoE, NEXT])
+def test_the_engine_generates_the_same_tokens(
+    make_tiny: Callable[..., Any], changes: dict[str, Any]
+) -> None:
+    plain = LocalEngine.load(str(make_tiny(seed=3, **changes).folder), max_context=512)
+    _, fast = both(make_tiny(seed=3, **changes).folder)
+    on_device = LocalEngine(fast, plain.tokenizer, plain.info, Mixture.load_for(plain.info), 1)
+    for prompt in (ids(19), [*ids(19), *ids(2, 1)], ids(9, 2)):  # the second goes on from the first
+        request = GenerationRequest(Prompt(tuple(prompt)), max_tokens=3)
+        wanted = [out.id for out in plain.generate(request)]
+        assert [out.id for out in on_device.generate(request)] == wanted
+    on_device.check_integrity()
