@@ -15,8 +15,8 @@ from typing import TYPE_CHECKING, Any, Literal
 from tqdm import tqdm
 
 from qcoder.lsp_server.headless import InputError
-from qcoder.model.adapted import adapted_models
-from qcoder.model.registry import DEFAULT_NAME, find_model, model_names, models_folder
+from qcoder.model.adapted import Listed, listed_models
+from qcoder.model.registry import DEFAULT_NAME, find_model, models_folder
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -34,24 +34,21 @@ def model(args: argparse.Namespace) -> int:
 
 def listed(args: argparse.Namespace) -> int:
     """Every model by name; one that was trained on a workspace says which, and whether it counts."""
-    adapted = {row.name: row for row in adapted_models()}
-    rows: list[dict[str, object]] = [{"name": DEFAULT_NAME, "path": "shipped"}]
-    for name in model_names()[1:]:
-        row: dict[str, object] = {"name": name, "path": str(models_folder() / name)}
-        if name in adapted:
-            known = adapted[name]
-            row |= {"workspace": str(known.workspace), "current": known.current}
-        rows.append(row)
+    models = listed_models()
     if args.format == "json":
-        print(json.dumps(rows))
+        print(json.dumps([described_row(model) for model in models]))
         return 0
-    for row in rows:
-        note = ""
-        if "workspace" in row:
-            note = f"  trained on {row['workspace']}"
-            note += "" if row["current"] else ", from another base: train it again"
-        print(f"{row['name']:20} {row['path']}{note}")
+    for model in models:
+        print(f"{model.name:20} {model.description}")
     return 0
+
+
+def described_row(model: Listed) -> dict[str, object]:
+    """A model as `--format json` prints it."""
+    row: dict[str, object] = {"name": model.name, "path": model.place}
+    if model.adapted is not None:
+        row |= {"workspace": str(model.adapted.workspace), "current": model.adapted.current}
+    return row
 
 
 def described(args: argparse.Namespace) -> int:

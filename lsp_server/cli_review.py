@@ -12,7 +12,6 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from qcoder.context.languages import language_of
 from qcoder.context.privacy import exclude_spec, refused
 from qcoder.context.workspace import find_root, list_files
 from qcoder.lsp_server.changes import ChangedFile, since, staged, top_level
@@ -20,8 +19,7 @@ from qcoder.lsp_server.cli_engine import load_engine
 from qcoder.lsp_server.cli_workspace import settings_of
 from qcoder.lsp_server.headless import InputError, read_text, snapshot_of_file
 from qcoder.lsp_server.report_formats import FORMATS
-from qcoder.lsp_server.review import review_document
-from qcoder.lsp_server.review_rules import rules_for
+from qcoder.lsp_server.review import is_reviewed, review_document
 from qcoder.lsp_server.settings import Settings
 from qcoder.lsp_server.snapshot import Finding
 from qcoder.model.engine import Engine
@@ -113,11 +111,6 @@ def review_targets(
         and refused(f.path, None, exclude) is None
         and (not wanted or wanted & {(root / f.path).resolve(), *(root / f.path).parents})
     ]
-
-
-def is_reviewed(path: str) -> bool:
-    """Whether there are rules for a file's language."""
-    return bool(rules_for(language_of(path)))
 
 
 def whole_files(root: Path, paths: list[Path], settings: Settings) -> Iterator[tuple[str, str]]:

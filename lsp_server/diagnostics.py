@@ -59,6 +59,10 @@ def review_opened(ls: QcoderServer, uri: str) -> None:
     if snapshot is None:
         return
     ls.reviewed[uri] = str(next(ls.review_numbers))
+    path = convert.path_of(uri)
+    if path in ls.unopened_findings:  # from now on the review of the open document says it
+        sent = types.PublishDiagnosticsParams(ls.unopened_findings.pop(path), [])
+        ls.text_document_publish_diagnostics(sent)
     if not snapshot.settings.review.enabled:
         publish(ls, snapshot, [])
     elif not pulls(ls):

@@ -20,8 +20,12 @@ EXPLAIN_LAST = "qcoder/explainLast"
 STATISTICS = "qcoder/statistics"
 """Client to server, null or `{days}`: the figures of `qcoder stats`."""
 
+MODELS = "qcoder/models"
+"""Client to server: `{current, models}`, the name in use and all that `model.name` takes."""
+
 COMMAND_DOCSTRING = "qcoder.generateDocstring"
 COMMAND_REVIEW = "qcoder.reviewFile"
+COMMAND_REVIEW_CHANGES = "qcoder.reviewChanges"
 COMMAND_REINDEX = "qcoder.reindex"
 COMMAND_RESTART = "qcoder.restartEngine"
 COMMAND_EXPLAIN_RULE = "qcoder.explainRule"

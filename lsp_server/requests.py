@@ -32,11 +32,14 @@ from qcoder.lsp_server.lifecycle import (
     register_lifecycle,
     register_notebooks,
 )
+from qcoder.lsp_server.menu_choice import given_back, missing_part, taken
+from qcoder.lsp_server.review_changes import register_review_changes
 from qcoder.lsp_server.server import QcoderServer
 from qcoder.lsp_server.snapshot import Suggestion
 from qcoder.lsp_server.usage import DAYS, summed
 from qcoder.lsp_server.usage_store import read as read_usage
 from qcoder.lsp_server.usage_store import usage_path
+from qcoder.model.adapted import listed_models
 from qcoder.model.request import CancelToken, Priority
 
 logger = logging.getLogger(__name__)
@@ -53,7 +56,9 @@ def make_server(config: str | None = None) -> QcoderServer:
     register_diagnostics(server)
     register_actions(server)
     register_commands(server)
+    register_questions(server)
     register_assistance(server)
+    register_review_changes(server)
     return server
 
 
@@ -65,7 +70,14 @@ def register_completion(server: QcoderServer) -> None:
         ls: QcoderServer, params: types.InlineCompletionParams
     ) -> types.InlineCompletionList | None:
         invoked = params.context.trigger_kind == types.InlineCompletionTriggerKind.Invoked
-        answer = await suggest(ls, params.text_document.uri, params.position, invoked, invoked)
+        uri, position = params.text_document.uri, params.position
+        part = missing_part(
+            ls.workspace.position_codec,
+            ls.rows(uri) or (),
+            position,
+            params.context.selected_completion_info,
+        )
+        answer = await suggest(ls, uri, position, invoked, invoked, part)
         if answer is None:
             return None
         codec = ls.workspace.position_codec
@@ -77,8 +89,7 @@ def register_completion(server: QcoderServer) -> None:
     async def completion(
         ls: QcoderServer, params: types.CompletionParams
     ) -> types.CompletionList | None:
-        text = ls.client_capabilities.text_document
-        if text is not None and text.inline_completion is not None:
+        if not fills_menu(ls):
             return None
         answer = await suggest(ls, params.text_document.uri, params.position, True)
         if answer is None:
@@ -86,6 +97,15 @@ def register_completion(server: QcoderServer) -> None:
         codec = ls.workspace.position_codec
         items = [convert.to_completion_item(codec, answer.rows, s) for s in answer.suggestions]
         return types.CompletionList(is_incomplete=True, items=items)
+
+
+def fills_menu(ls: QcoderServer) -> bool:
+    """Whether suggestions go into the completion menu: if nobody says, where there is no ghost text."""
+    wanted = ls.session.settings.completion.menu
+    if wanted != "auto":
+        return wanted == "always"
+    text = ls.client_capabilities.text_document
+    return text is None or text.inline_completion is None
 
 
 def register_actions(server: QcoderServer) -> None:
@@ -127,7 +147,7 @@ def register_actions(server: QcoderServer) -> None:
 
 
 def register_commands(server: QcoderServer) -> None:
-    """Commands, and questions about the server itself."""
+    """What clients run by name."""
 
     @server.command(protocol.COMMAND_DOCSTRING)
     async def generate_docstring(ls: QcoderServer, uri: str, line: int) -> bool:
@@ -157,6 +177,10 @@ def register_commands(server: QcoderServer) -> None:
     def restart(ls: QcoderServer) -> None:
         ls.session.restart_engine()
 
+
+def register_questions(server: QcoderServer) -> None:
+    """Questions about the server itself."""
+
     @server.feature(protocol.PING)
     def ping(ls: QcoderServer, params: Any) -> None:
         return None
@@ -177,6 +201,11 @@ def register_commands(server: QcoderServer) -> None:
         days = getattr(params, "days", None)
         return summed(read_usage(usage_path()), days if isinstance(days, int) else DAYS)
 
+    @server.feature(protocol.MODELS)
+    def models(ls: QcoderServer, params: Any) -> dict[str, Any]:
+        rows = [{"name": row.name, "description": row.description} for row in listed_models()]
+        return {"current": ls.session.settings.model.name, "models": rows}
+
 
 @dataclass(frozen=True, slots=True)
 class Answer:
@@ -187,10 +216,16 @@ class Answer:
 
 
 async def suggest(
-    ls: QcoderServer, uri: str, position: types.Position, invoked: bool, several: bool = False
+    ls: QcoderServer,
+    uri: str,
+    position: types.Position,
+    invoked: bool,
+    several: bool = False,
+    part: str = "",
 ) -> Answer | None:
     """What to show at a position; with alternatives where `several` are wanted.
 
+    `part` of a menu's entry counts as if it stood at the cursor; the suggestions begin with it.
     None when the question is out of date: a client that keeps what it shows then does right. No
     suggestions when there is nothing to show.
     """
@@ -200,8 +235,11 @@ async def suggest(
     snapshot = spot.snapshot
     line, column = convert.from_position(ls.workspace.position_codec, spot.rows, position)
     line += spot.first_line
+    seen = taken(snapshot, line, column, part)
     try:
-        found = await ls.completions.suggest(snapshot, line, column, engine, invoked, several)
+        found = await ls.completions.suggest(
+            seen, line, column + len(part), engine, invoked, several
+        )
     except Exception as error:  # the handler's boundary; cancellation passes
         logger.error("completion failed: %s: %s", type(error).__name__, error)
         logger.debug("completion failed", exc_info=True)
@@ -210,6 +248,7 @@ async def suggest(
     if found is None or now is None or now.snapshot.document.version != snapshot.document.version:
         return None
     shown = (found.suggestion, *found.others) if found.suggestion else ()
+    shown = tuple(given_back(suggestion, part) for suggestion in shown)
     place = place_at(snapshot.document.text, line, column)
     if shown and place is not None:
         ls.acceptance.shown(snapshot.document.uri, place, shown)

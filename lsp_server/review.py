@@ -12,6 +12,7 @@ from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 
+from qcoder.context.languages import language_of
 from qcoder.context.parse import Definition, outline
 from qcoder.context.privacy import exclude_spec, refused
 from qcoder.context.segments import Document
@@ -105,6 +106,11 @@ def review_document(
         findings += [hint for hint in hints if hint.line not in rules_lines]
         findings += model_remarks(snapshot, place, engine, changed, cancel, rules_lines)
     return sorted(findings, key=lambda f: (f.line, f.column, f.rule))
+
+
+def is_reviewed(path: str) -> bool:
+    """Whether there are rules for a file's language."""
+    return bool(rules_for(language_of(path)))
 
 
 def review_by_model(

@@ -66,6 +66,7 @@ class QcoderServer(LanguageServer):
         self.completions = CompletionFlow(self.session.engine_thread, self.usage, self.acceptance)
         self.reviewed: dict[str, str] = {}
         self.review_numbers = itertools.count(1)
+        self.unopened_findings: dict[Path, str] = {}
         self._told: frozenset[str] = frozenset()
 
     def status(self, status: Status) -> None:

@@ -41,6 +41,7 @@ class CompletionSettings:
     max_tokens: int = _number(48, 1, 4096, "lower")
     max_tokens_multiline: int = _number(160, 1, 8192, "lower")
     multiline: Literal["auto", "always", "never"] = _choice("auto", "never")
+    menu: Literal["auto", "always", "never"] = _choice("auto", "never")
     budget_tokens: int = _number(0, 0, 4_000_000, "lower")
     debounce_ms: int = _number(60, 0, 5000, "raise")
     min_chars: int = _number(2, 0, 100, "raise")

@@ -21,7 +21,7 @@ from typing import Any
 
 from qcoder.model.errors import CheckpointError
 from qcoder.model.manifest import read_manifest, verify
-from qcoder.model.registry import DEFAULT_NAME, find_model, models_folder
+from qcoder.model.registry import DEFAULT_NAME, find_model, model_names, models_folder
 
 logger = logging.getLogger(__name__)
 
@@ -107,6 +107,33 @@ def adapted_models() -> list[Adapted]:
             continue
         found += [adapted] if adapted is not None else []
     return found
+
+
+@dataclass(frozen=True, slots=True)
+class Listed:
+    """A model that `model.name` takes; `place` is its folder, or `shipped`."""
+
+    name: str
+    place: str
+    adapted: Adapted | None
+
+    @property
+    def description(self) -> str:
+        """Where it is; of one that was trained on a workspace also on which, and whether it counts."""
+        if self.adapted is None:
+            return self.place
+        note = f"{self.place}  trained on {self.adapted.workspace}"
+        return note + ("" if self.adapted.current else ", from another base: train it again")
+
+
+def listed_models() -> list[Listed]:
+    """Every installed model, the default first."""
+    adapted = {row.name: row for row in adapted_models()}
+    shipped, *others = model_names()
+    return [
+        Listed(shipped, "shipped", None),
+        *(Listed(name, str(models_folder() / name), adapted.get(name)) for name in others),
+    ]
 
 
 def stage(root: Path, base: str = DEFAULT_NAME) -> Path:

@@ -12,6 +12,8 @@ import { explicitOptions } from './config';
 import { STATUS, type StatusParams } from './protocol';
 import { findServer } from './server';
 
+export const INSTALL_SERVER = 'qcoder.installServer';
+
 const LANGUAGES = [
   'python', 'javascript', 'javascriptreact', 'typescript', 'typescriptreact', 'go', 'rust',
   'java', 'c', 'cpp', 'csharp', 'ruby', 'php', 'shellscript',
@@ -22,11 +24,15 @@ export class Connection implements vscode.Disposable {
   private client: LanguageClient | undefined;
   private queue: Promise<void> = Promise.resolve();
 
-  /** `keys` are the declared setting names; `report` is told about every change of status. */
+  /**
+   * `keys` are the declared setting names; `report` is told about every change of status;
+   * `environment` is where the extension installs a server.
+   */
   constructor(
     private readonly log: vscode.LogOutputChannel,
     private readonly keys: readonly string[],
     private readonly report: (status: StatusParams) => void,
+    private readonly environment: string,
   ) {}
 
   /** The running client; undefined while there is none. */
@@ -53,10 +59,10 @@ export class Connection implements vscode.Disposable {
   }
 
   private async start(): Promise<void> {
-    const found = await findServer();
+    const found = await findServer(this.environment);
     if ('problem' in found) {
       this.report({ kind: 'Error', message: found.problem });
-      void offerSettings(found.problem);
+      void offerHelp(found.problem);
       return;
     }
     this.log.info(`starting ${found.command}`);
@@ -120,9 +126,12 @@ export class Connection implements vscode.Disposable {
   }
 }
 
-async function offerSettings(problem: string): Promise<void> {
-  const open = 'Open Setting';
-  if ((await vscode.window.showErrorMessage(problem, open)) === open) {
-    await vscode.commands.executeCommand('workbench.action.openSettings', 'qcoder.serverPath');
-  }
+async function offerHelp(problem: string): Promise<void> {
+  const offers: Record<string, () => Thenable<unknown>> = {
+    'Install Server': () => vscode.commands.executeCommand(INSTALL_SERVER),
+    'Open Setting': () =>
+      vscode.commands.executeCommand('workbench.action.openSettings', 'qcoder.serverPath'),
+  };
+  const chosen = await vscode.window.showErrorMessage(problem, ...Object.keys(offers));
+  await (chosen === undefined ? undefined : offers[chosen]?.());
 }

@@ -4,13 +4,15 @@ import * as vscode from 'vscode';
 
 import type { LanguageClient } from 'vscode-languageclient/node';
 
-import type { Connection } from './client';
+import { type Connection, INSTALL_SERVER } from './client';
 import { explanationText, statisticsText } from './pages';
 import {
   COMMAND_DOCSTRING,
   COMMAND_REINDEX,
   COMMAND_REVIEW,
+  COMMAND_REVIEW_CHANGES,
   EXPLAIN_LAST,
+  MODELS,
   STATISTICS,
 } from './protocol';
 
@@ -22,7 +24,10 @@ const MENU: readonly (readonly [label: string, command: string])[] = [
   ['$(question) Explain Last Suggestion', 'qcoder.explainLast'],
   ['$(graph) Show Statistics', 'qcoder.statistics'],
   ['$(search) Review File', 'qcoder.review'],
+  ['$(git-compare) Review Changes', 'qcoder.reviewChanges'],
   ['$(note) Generate Docstring', 'qcoder.docstring'],
+  ['$(notebook) Document File', 'qcoder.docstringFile'],
+  ['$(chip) Pick Model', 'qcoder.pickModel'],
   ['$(sync) Index Workspace Again', 'qcoder.indexAgain'],
   ['$(settings) Open Settings', 'qcoder.settings'],
   ['$(output) Show Log', 'qcoder.showLog'],
@@ -33,11 +38,16 @@ const MENU: readonly (readonly [label: string, command: string])[] = [
 export function registerCommands(
   connection: Connection,
   log: vscode.LogOutputChannel,
+  install: () => Promise<void>,
 ): vscode.Disposable[] {
   const commands: Record<string, () => unknown> = {
     'qcoder.restart': () => connection.restart(),
     'qcoder.docstring': () => onServer(connection, COMMAND_DOCSTRING, cursor),
+    'qcoder.docstringFile': () => onServer(connection, COMMAND_DOCSTRING, wholeFile),
     'qcoder.review': () => onServer(connection, COMMAND_REVIEW, file),
+    'qcoder.reviewChanges': () => reviewChanges(connection),
+    'qcoder.pickModel': () => pickModel(connection),
+    [INSTALL_SERVER]: install,
     'qcoder.indexAgain': () => onServer(connection, COMMAND_REINDEX, nothing),
     'qcoder.complete': () => vscode.commands.executeCommand('editor.action.inlineSuggest.trigger'),
     'qcoder.explainLast': () => onPage(connection, explainLast),
@@ -58,16 +68,46 @@ const cursor: Arguments = (editor) =>
 
 const file: Arguments = (editor) => editor && [editor.document.uri.toString()];
 
+const wholeFile: Arguments = (editor) => editor && [editor.document.uri.toString(), null];
+
 const nothing: Arguments = () => [];
 
-async function onServer(connection: Connection, command: string, make: Arguments): Promise<void> {
+/** What the server answers; undefined where the command could not be sent. */
+async function onServer(connection: Connection, command: string, make: Arguments): Promise<unknown> {
   const args = make(vscode.window.activeTextEditor);
   if (args === undefined) {
     void vscode.window.showInformationMessage('qcoder: open a file first.');
+    return undefined;
+  }
+  return running(connection)?.sendRequest('workspace/executeCommand', { command, arguments: args });
+}
+
+/** The answer counts findings; the problems view lists them. */
+async function reviewChanges(connection: Connection): Promise<unknown> {
+  const counts = await onServer(connection, COMMAND_REVIEW_CHANGES, nothing);
+  if ((counts as { findings?: number } | null | undefined)?.findings) {
+    await vscode.commands.executeCommand('workbench.actions.view.problems');
+  }
+  return counts;
+}
+
+async function pickModel(connection: Connection): Promise<void> {
+  const client = running(connection);
+  if (client === undefined) {
     return;
   }
-  const client = running(connection);
-  await client?.sendRequest('workspace/executeCommand', { command, arguments: args });
+  const { current, models } = await client.sendRequest(MODELS);
+  const entries = models.map(({ name, description }) => ({
+    label: name,
+    description: name === current ? `${description} (in use)` : description,
+  }));
+  const placeHolder = 'Another checkpoint: qcoder model import FOLDER --name NAME';
+  const chosen = await vscode.window.showQuickPick(entries, { title: 'qcoder: model', placeHolder });
+  if (chosen !== undefined) {
+    await vscode.workspace
+      .getConfiguration('qcoder')
+      .update('model.name', chosen.label, vscode.ConfigurationTarget.Global);
+  }
 }
 
 function running(connection: Connection): LanguageClient | undefined {

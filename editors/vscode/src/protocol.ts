@@ -30,9 +30,18 @@ export const STATISTICS = new RequestType<{ days?: number } | null, Record<strin
   'qcoder/statistics',
 );
 
+/** The name in use and all models that the setting `model.name` takes. */
+export const MODELS = new RequestType0<ModelsResult, void>('qcoder/models');
+
+export interface ModelsResult {
+  current: string;
+  models: { name: string; description: string }[];
+}
+
 /** Commands that the server runs (workspace/executeCommand); the language client registers them. */
 export const COMMAND_DOCSTRING = 'qcoder.generateDocstring';
 export const COMMAND_REVIEW = 'qcoder.reviewFile';
+export const COMMAND_REVIEW_CHANGES = 'qcoder.reviewChanges';
 export const COMMAND_REINDEX = 'qcoder.reindex';
 export const COMMAND_RESTART = 'qcoder.restartEngine';
 export const COMMAND_EXPLAIN_RULE = 'qcoder.explainRule';

@@ -1,5 +1,6 @@
 // Where the server program is. Order: the setting, the active Python environment (only in a
-// trusted workspace: a workspace must not choose a program), PATH.
+// trusted workspace: a workspace must not choose a program), PATH, the environment that the
+// extension has made (install.ts).
 
 import * as fs from 'node:fs';
 import * as path from 'node:path';
@@ -8,16 +9,23 @@ import * as vscode from 'vscode';
 
 import { serverPath } from './config';
 
-const NAME = process.platform === 'win32' ? 'qcoder-lsp.exe' : 'qcoder-lsp';
+const WINDOWS = process.platform === 'win32';
+const NAME = WINDOWS ? 'qcoder-lsp.exe' : 'qcoder-lsp';
+
+export const OLDEST_PYTHON: readonly [number, number] = [3, 11];
+export const PYTHON_NAMES = WINDOWS
+  ? ['python.exe']
+  : ['python3.13', 'python3.12', 'python3.11', 'python3', 'python'];
 
 /** A program to start, or a sentence for the user that says what to do. */
 export type Found = { command: string } | { problem: string };
 
-export async function findServer(): Promise<Found> {
+/** `own` is the environment that the extension makes. */
+export async function findServer(own: string): Promise<Found> {
   const setting = serverPath();
   const trusted = vscode.workspace.isTrusted;
   const python = setting === undefined && trusted ? await activePython() : undefined;
-  return chooseServer(setting, python, process.env['PATH'] ?? '', isFile);
+  return chooseServer(setting, python, process.env['PATH'] ?? '', own, isFile);
 }
 
 /** The decision alone: `exists` says whether a path is a file. */
@@ -25,6 +33,7 @@ export function chooseServer(
   setting: string | undefined,
   python: string | undefined,
   searchPath: string,
+  own: string,
   exists: (file: string) => boolean,
 ): Found {
   if (setting !== undefined) {
@@ -38,10 +47,14 @@ export function chooseServer(
   if (onPath !== undefined) {
     return { command: onPath };
   }
+  const installed = programOf(own, 'qcoder-lsp');
+  if (exists(installed)) {
+    return { command: installed };
+  }
   return {
     problem:
       'qcoder: the server qcoder-lsp was not found in the active Python environment or on PATH. ' +
-      'Install the qcoder Python package, or set qcoder.serverPath.',
+      'Install it here or as a Python package, or set qcoder.serverPath.',
   };
 }
 
@@ -58,7 +71,15 @@ function fromSetting(
   return { problem: `qcoder: qcoder.serverPath is ${setting}, but there is no such file.` };
 }
 
-function search(
+/** Path of a program inside a virtual environment. */
+export function programOf(environment: string, name: string): string {
+  return WINDOWS
+    ? path.join(environment, 'Scripts', `${name}.exe`)
+    : path.join(environment, 'bin', name);
+}
+
+/** The first absolute folder's file of that name; undefined where there is none. */
+export function search(
   name: string,
   searchPath: string,
   exists: (file: string) => boolean,
@@ -79,7 +100,7 @@ interface PythonExtension {
 }
 
 /** The interpreter that the Python extension has selected, when that extension is there. */
-async function activePython(): Promise<string | undefined> {
+export async function activePython(): Promise<string | undefined> {
   const extension = vscode.extensions.getExtension<PythonExtension>('ms-python.python');
   if (extension === undefined) {
     return undefined;

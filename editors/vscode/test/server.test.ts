@@ -4,6 +4,7 @@ import { test } from 'node:test';
 import { chooseServer } from '../src/server';
 
 const PATH = '/usr/bin:relative:/opt/bin';
+const OWN = '/storage/server';
 
 function check(
   setting: string | undefined,
@@ -11,7 +12,7 @@ function check(
   files: string[],
   expected: string | RegExp,
 ): void {
-  const found = chooseServer(setting, python, PATH, (file) => files.includes(file));
+  const found = chooseServer(setting, python, PATH, OWN, (file) => files.includes(file));
   if (typeof expected === 'string') {
     assert.deepEqual(found, { command: expected });
   } else {
@@ -35,4 +36,10 @@ test('PATH is searched in order', () =>
   check(undefined, '/env/bin/python', ['/opt/bin/qcoder-lsp'], '/opt/bin/qcoder-lsp'));
 
 test('a relative folder of PATH is not searched', () =>
-  check(undefined, undefined, ['relative/qcoder-lsp'], /Install the qcoder/));
+  check(undefined, undefined, ['relative/qcoder-lsp'], /Install it here/));
+
+test('what the extension has installed comes last', () => {
+  const own = `${OWN}/bin/qcoder-lsp`;
+  check(undefined, undefined, [own], own);
+  check(undefined, undefined, [own, '/usr/bin/qcoder-lsp'], '/usr/bin/qcoder-lsp');
+});

@@ -1,0 +1,116 @@
+import subprocess
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from qcoder.lsp_server import session
+from qcoder.lsp_server.review_changes import summary
+from qcoder.model.fake import FakeEngine
+
+pytestmark = pytest.mark.asyncio(loop_scope="function")
+
+CLEAN = "def load(path):\n    return path\n"
+LEAK = "\n\ndef read(path):\n    handle = open(path)\n    return handle.read()\n"
+COMMAND = {"command": "qcoder.reviewChanges", "arguments": []}
+
+
+@pytest.fixture(autouse=True)
+def engine(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(session, "load_engine", lambda *_: FakeEngine([]))
+
+
+@pytest.fixture
+def checkout(tmp_path: Path) -> Path:
+    """A checkout with an old leak in one file and two clean ones."""
+    root = tmp_path / "checkout"
+    root.mkdir()
+    (root / "old.py").write_text(LEAK)
+    (root / "new.py").write_text(CLEAN)
+    (root / "same.py").write_text(CLEAN)
+    git(root, "init", "-q")
+    commit(root)
+    return root
+
+
+def git(root: Path, *arguments: str) -> None:
+    identity = ("-c", "user.name=a", "-c", "user.email=a@example.org")
+    subprocess.run(["git", *identity, *arguments], cwd=root, check=True, capture_output=True)
+
+
+def commit(root: Path) -> None:
+    git(root, "add", "-A")
+    git(root, "commit", "-qm", "Change")
+
+
+def published(editor: Any, path: Path) -> list[list[str]]:
+    """Codes of the findings that were sent about a file, message by message."""
+    return [
+        [item["code"] for item in note["params"]["diagnostics"]]
+        for note in editor.notes
+        if note["method"] == "textDocument/publishDiagnostics"
+        and note["params"]["uri"] == path.as_uri()
+    ]
+
+
+async def test_changed_lines_of_unopened_files_are_reviewed(editor: Any, checkout: Path) -> None:
+    (checkout / "new.py").write_text(CLEAN + LEAK)
+    (checkout / "old.py").write_text(LEAK + "\n\nLIMIT = 3\n")
+    await editor.start(checkout)
+    counts = await editor.ask("workspace/executeCommand", COMMAND)
+    assert counts == {"files": 2, "files_with_findings": 1, "findings": 1}
+    assert published(editor, checkout / "new.py") == [["resource-leak"]]
+    assert published(editor, checkout / "old.py") == []
+    said = await editor.note(lambda note: note["method"] == "window/showMessage")
+    assert said["params"]["message"] == "1 finding in 1 of 2 changed files."
+
+
+async def test_findings_are_taken_back_by_opening_and_by_asking_again(
+    editor: Any, checkout: Path
+) -> None:
+    new, old = checkout / "new.py", checkout / "old.py"
+    new.write_text(CLEAN + LEAK)
+    old.write_text(LEAK + LEAK.replace("read", "again"))
+    await editor.start(checkout)
+    await editor.ask("workspace/executeCommand", COMMAND)
+    editor.open(new, CLEAN + LEAK)
+    await editor.until(lambda: len(published(editor, new)) == 3)
+    assert published(editor, new) == [["resource-leak"], [], ["resource-leak"]]
+    commit(checkout)
+    await editor.ask("workspace/executeCommand", COMMAND)
+    assert published(editor, old) == [["resource-leak"], []]
+
+
+async def test_what_may_not_be_read_is_not_reviewed(editor: Any, checkout: Path) -> None:
+    (checkout / "new.py").write_text(CLEAN + LEAK)
+    (checkout / "qcoder.toml").write_text('[privacy]\nexclude = ["new.py"]\n')
+    await editor.start(checkout)
+    counts = await editor.ask("workspace/executeCommand", COMMAND)
+    assert counts == {"files": 0, "files_with_findings": 0, "findings": 0}
+
+
+async def test_a_folder_outside_of_git_is_told_so(editor: Any, tmp_path: Path) -> None:
+    await editor.start(tmp_path)
+    assert await editor.ask("workspace/executeCommand", COMMAND) is None
+    said = await editor.note(lambda note: note["method"] == "window/showMessage")
+    assert "git" in said["params"]["message"]
+
+
+@pytest.mark.parametrize(
+    ("counts", "sentence"),
+    [
+        ((0, 0, 0), "Nothing has changed since the last commit."),
+        ((1, 0, 0), "Nothing to say about 1 changed file."),
+        ((3, 2, 5), "5 findings in 2 of 3 changed files."),
+    ],
+)
+async def test_the_summary_is_one_sentence(counts: tuple[int, ...], sentence: str) -> None:
+    names = ("files", "files_with_findings", "findings")
+    assert summary(dict(zip(names, counts, strict=True))) == sentence
+
+
+async def test_models_are_listed(editor: Any, tmp_path: Path) -> None:
+    await editor.start(tmp_path)
+    answer = await editor.ask("qcoder/models", None)
+    assert answer["current"] == "default"
+    assert answer["models"][0] == {"name": "default", "description": "shipped"}
