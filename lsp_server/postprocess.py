@@ -283,12 +283,18 @@ def fit_line_suffix(text: str, around: Around) -> tuple[str, int]:
     if more:
         # Something follows on this line: several lines would tear it apart.
         text = first
-    at = text.rfind(rest)
-    if at >= 0 and at + len(rest) == len(text):
+    if brings(text, rest):
         return text, len(rest)
-    if rest.strip() and text.endswith(rest.strip()):
+    if brings(text, rest.strip()):
         return text[: -len(rest.strip())], 0
     return drop_unmatched_closers(text), 0
+
+
+def brings(text: str, rest: str) -> bool:
+    """Whether the text ends with the rest of the line, not with brackets that it opened itself."""
+    at = len(text) - len(rest)
+    is_own = any(char in PAIRS for char in rest) and len(drop_unmatched_closers(text)) > at
+    return text.endswith(rest) and not is_own
 
 
 def drop_unmatched_closers(text: str) -> str:

@@ -149,6 +149,8 @@ def test_the_line_above_is_the_nearest_that_says_something() -> None:
         ("javascript", "const a = {\n  b: ‸\n};\n", "1,\n  c: 2,\n};", "1,\n  c: 2,"),
         ("javascript", "if (x) {‸}\n", " return 1; }", " return 1; "),
         ("typescript", "const x = foo(‸);\n", "a, b);", "a, b"),
+        ("python", "print(shelf.‸)\n", "add(item, amount)", "add(item, amount)"),
+        ("python", "print(shelf(‸))\n", "add(item))", "add(item)"),
         ("typescript", "if (‸) {\n}\n", "x === 1) {", "x === 1"),
         ("go", "func f() int {\n\tx := ‸\n}\n", "one(1)\n\treturn x\n}\n", "one(1)\n\treturn x"),
         ("rust", "fn f() {\n    let x = vec![‸];\n}\n", "1, 2];", "1, 2"),
