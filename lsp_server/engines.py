@@ -20,16 +20,19 @@ if TYPE_CHECKING:
     from qcoder.model.tokenizer import Tokenizer
 
 ENGINE_VARIABLE = "QCODER_ENGINE"
-"""Test seam: `fake:TEXT` runs a scripted engine in place of a model."""
+"""Test seam: `fake:TEXT` runs a scripted engine in place of a model.
+
+Further texts, each behind a record separator (0x1E), are its alternatives.
+"""
 
 
 def load_engine(settings: Settings, root: Path | None, _: CancelToken) -> Engine:
     """The engine of the settings for a workspace, warmed up; raises `ModelError`."""
     script = os.environ.get(ENGINE_VARIABLE, "")
     if script.startswith("fake:"):
-        from qcoder.model.fake import FakeEngine
+        from qcoder.model.fake import FakeEngine, by_seed
 
-        return cast(Engine, FakeEngine([script.removeprefix("fake:")]))
+        return cast(Engine, FakeEngine(by_seed(script.removeprefix("fake:").split("\x1e"))))
     if remote := remote_engine(settings):
         return remote
     wanted = settings.model

@@ -25,7 +25,7 @@ MODELS = "qcoder/models"
 
 COMMAND_DOCSTRING = "qcoder.generateDocstring"
 COMMAND_REVIEW = "qcoder.reviewFile"
-COMMAND_REVIEW_CHANGES = "qcoder.reviewChanges"
+COMMAND_REVIEW_CHANGES = "qcoder.reviewSinceCommit"
 COMMAND_REINDEX = "qcoder.reindex"
 COMMAND_RESTART = "qcoder.restartEngine"
 COMMAND_EXPLAIN_RULE = "qcoder.explainRule"

@@ -9,7 +9,7 @@ from urllib.parse import quote
 
 from qcoder import __version__
 from qcoder.lsp_server.review_rules import all_rules
-from qcoder.lsp_server.snapshot import Finding
+from qcoder.lsp_server.snapshot import Finding, TextEdit
 
 SARIF_LEVEL = {"error": "error", "warning": "warning", "info": "note", "hint": "note"}
 GITHUB_LEVEL = {"error": "error", "warning": "warning", "info": "notice", "hint": "notice"}
@@ -60,11 +60,22 @@ def as_json(findings: Sequence[Finding], stats: Stats) -> str:
             "confidence": round(f.confidence, 4),
             "source": f.source,
             "fingerprint": f.fingerprint,
-            "fix": f.fix,
+            "fix": fix_row(f.fix) if f.fix is not None else None,
         }
         for f in findings
     ]
     return json.dumps({"findings": rows, "stats": dict(stats)})
+
+
+def fix_row(fix: TextEdit) -> dict[str, Any]:
+    """A fix as the JSON form has it."""
+    return {
+        "line": fix.start_line + 1,
+        "column": fix.start_column + 1,
+        "end_line": fix.end_line + 1,
+        "end_column": fix.end_column + 1,
+        "text": fix.new_text,
+    }
 
 
 def as_sarif(findings: Sequence[Finding], stats: Stats) -> str:
@@ -82,12 +93,7 @@ def as_sarif(findings: Sequence[Finding], stats: Stats) -> str:
 def sarif_result(f: Finding) -> dict[str, Any]:
     """One finding, with its fix where there is one."""
     artifact = {"uri": quote(f.path), "uriBaseId": "SRCROOT"}
-    region = {
-        "startLine": f.line + 1,
-        "startColumn": f.column + 1,
-        "endLine": f.end_line + 1,
-        "endColumn": f.end_column + 1,
-    }
+    region = sarif_region(f.line, f.column, f.end_line, f.end_column)
     result: dict[str, Any] = {
         "ruleId": f.rule,
         "level": SARIF_LEVEL[f.severity],
@@ -96,10 +102,22 @@ def sarif_result(f: Finding) -> dict[str, Any]:
         "partialFingerprints": {"qcoder/v1": f.fingerprint},
     }
     if f.fix is not None:
-        replacement = {"deletedRegion": region, "insertedContent": {"text": f.fix}}
+        fix = f.fix
+        deleted = sarif_region(fix.start_line, fix.start_column, fix.end_line, fix.end_column)
+        replacement = {"deletedRegion": deleted, "insertedContent": {"text": fix.new_text}}
         change = {"artifactLocation": artifact, "replacements": [replacement]}
         result["fixes"] = [{"artifactChanges": [change]}]
     return result
+
+
+def sarif_region(line: int, column: int, end_line: int, end_column: int) -> dict[str, int]:
+    """A region from 0-based places."""
+    return {
+        "startLine": line + 1,
+        "startColumn": column + 1,
+        "endLine": end_line + 1,
+        "endColumn": end_column + 1,
+    }
 
 
 def sarif_rule(name: str) -> dict[str, Any]:

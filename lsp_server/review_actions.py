@@ -61,9 +61,8 @@ def actions_of(
 
     actions = []
     if finding.fix is not None:
-        place = (finding.line, finding.column, finding.end_line, finding.end_column)
-        title = f"Fix: {' '.join(finding.fix.split())[:60]}"
-        actions.append(edited(title, TextEdit(*place, finding.fix), True))
+        title = f"Fix: {' '.join(finding.fix.new_text.split(chr(10))[0].split())[:60]}"
+        actions.append(edited(title, finding.fix, True))
     if finding.rule in all_rules():
         edit = excuse(finding, snapshot)
         actions.append(edited(f"Ignore {finding.rule} on this line", edit, False))

@@ -16,7 +16,7 @@ from qcoder.lsp_server.python_tree import (
 )
 from qcoder.lsp_server.review_callees import Symbol, callees, given, method
 from qcoder.lsp_server.review_modules import known_names
-from qcoder.lsp_server.review_rule import Hit
+from qcoder.lsp_server.review_rule import Hit, Replacement
 
 KEEPING = frozenset(
     {"staticmethod", "classmethod", "abstractmethod", "abc.abstractmethod", "override"}
@@ -86,7 +86,7 @@ def check_swapped(file: PythonFile) -> Iterator[Hit]:
                 call,
                 f"`{text_of(first)}` and `{text_of(second)}` are in each other's place: "
                 f"`{signatures[0].name}` takes ({', '.join(signatures[0].positional)})",
-                exchanged(call, first, second),
+                Replacement(call, call, exchanged(call, first, second)),
             )
 
 

@@ -25,7 +25,7 @@ from qcoder.lsp_server.review_callees import (
     is_rebound,
 )
 from qcoder.lsp_server.review_modules import coroutine_names
-from qcoder.lsp_server.review_rule import Hit
+from qcoder.lsp_server.review_rule import Hit, Replacement
 
 BLOCKING = {
     "time.sleep": "await asyncio.sleep(...)",
@@ -112,7 +112,8 @@ def check_unawaited(file: PythonFile) -> Iterator[Hit]:
         text = text_of(call)
         bare = call.parent is not None and call.parent.type in ("attribute", "subscript")
         fix = (f"(await {text})" if bare else f"await {text}") if inside else None
-        yield Hit(call, f"`{name}` is a coroutine: {misuse}", fix)
+        mended = Replacement(call, call, fix) if fix is not None else None
+        yield Hit(call, f"`{name}` is a coroutine: {misuse}", mended)
 
 
 def suspects(file: PythonFile) -> frozenset[str]:

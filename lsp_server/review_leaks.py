@@ -29,6 +29,7 @@ from qcoder.lsp_server.python_tree import (
     text_of,
     walk,
 )
+from qcoder.lsp_server.review_leak_fix import with_local, with_passing
 from qcoder.lsp_server.review_openers import (
     BORROWERS,
     BORROWING,
@@ -64,7 +65,8 @@ def check_resource_leak(file: PythonFile) -> Iterator[Hit]:
         if parent is None:
             continue
         if opener in PLAIN_FILES and is_used_in_passing(call, file):
-            yield Hit(call, f"the file is never closed; use `with {opener}(...) as file:`")
+            message = f"the file is never closed; use `with {opener}(...) as file:`"
+            yield Hit(call, message, with_passing(call, file))
         elif parent.type == "assignment" and parent.child_by_field_name("right") == call:
             yield from check_local(call, opener, parent, file)
 
@@ -154,7 +156,8 @@ def check_local(call: Node, opener: str, assignment: Node, file: PythonFile) -> 
     if end is State.OPEN:
         trace.leaks.append(None)
     if trace.leaks:
-        yield Hit(call, leak_message(text_of(target), opener, trace.leaks[0]))
+        fix = with_local(call, target, function, file) if opener in PLAIN_FILES else None
+        yield Hit(call, leak_message(text_of(target), opener, trace.leaks[0]), fix)
 
 
 def is_declared_outside(name: str, function: Node) -> bool:

@@ -10,7 +10,8 @@ from qcoder.lsp_server.python_tree import PythonFile
 from qcoder.lsp_server.review_modules import file_at
 from qcoder.lsp_server.review_passes import PASSES
 from qcoder.lsp_server.review_patterns import is_chained, pattern_matches, root_of
-from qcoder.lsp_server.review_rule import Hit, Match, Rule
+from qcoder.lsp_server.review_rule import Hit, Match, Replacement, Rule
+from qcoder.lsp_server.snapshot import TextEdit
 
 logger = logging.getLogger(__name__)
 
@@ -59,15 +60,27 @@ def python_file(text: str, path: Path | None, root: Path | None) -> PythonFile |
 
 def match_of(hit: Hit, lines: Sequence[str], file: PythonFile) -> Match:
     """A hit in code points, without its tree."""
-    (line, start), (end_line, end) = hit.node.start_point, hit.node.end_point
+    fix = hit.fix
     return Match(
-        (line, characters(lines[line], start)),
-        (end_line, characters(lines[end_line], end)),
+        place(lines, hit.node.start_point),
+        place(lines, hit.node.end_point),
         (hit.node.text or b"").decode("utf-8", "replace"),
         hit.message,
-        hit.fix,
-        file.symbol_at(line),
+        edit_of(fix, lines) if fix is not None else None,
+        file.symbol_at(hit.node.start_point[0]),
     )
+
+
+def edit_of(fix: Replacement, lines: Sequence[str]) -> TextEdit:
+    """A replacement in code points, without its tree."""
+    start, end = place(lines, fix.first.start_point), place(lines, fix.last.end_point)
+    return TextEdit(*start, *end, fix.text)
+
+
+def place(lines: Sequence[str], point: tuple[int, int]) -> tuple[int, int]:
+    """0-based line and code point column of a row and byte column."""
+    line, column = point
+    return line, characters(lines[line], column)
 
 
 def characters(line: str, column_bytes: int) -> int:

@@ -9,6 +9,7 @@ from typing import cast
 from ast_grep_py import Config, SgNode, SgRoot
 
 from qcoder.lsp_server.review_rule import Match, Rule
+from qcoder.lsp_server.snapshot import TextEdit
 
 GRAMMARS = {
     "python": "python",
@@ -69,10 +70,13 @@ def pattern_matches(rule: Rule, root: SgNode) -> Iterator[Match]:
     """What a rule's pattern matches, with its sentence and its replacement."""
     for node in root.find_all(cast(Config, rule.pattern)):
         span = node.range()
-        fix = filled(rule.fix, node) if rule.fix is not None else None
+        start, end = (span.start.line, span.start.column), (span.end.line, span.end.column)
+        fix = None
+        if rule.fix is not None:
+            fix = TextEdit(*start, *end, filled(rule.fix, node))
         yield Match(
-            (span.start.line, span.start.column),
-            (span.end.line, span.end.column),
+            start,
+            end,
             node.text(),
             " ".join(filled(rule.message, node).split()),
             fix,

@@ -13,16 +13,25 @@ from dataclasses import dataclass
 from typing import Any
 
 from qcoder.lsp_server.python_tree import Node
-from qcoder.lsp_server.snapshot import Severity
+from qcoder.lsp_server.snapshot import Severity, TextEdit
+
+
+@dataclass(frozen=True, slots=True)
+class Replacement:
+    """`text` in place of what lies between the beginning of `first` and the end of `last`."""
+
+    first: Node
+    last: Node
+    text: str
 
 
 @dataclass(frozen=True, slots=True)
 class Hit:
-    """A node that a pass objects to, the sentence that the user reads, and its replacement."""
+    """A node that a pass objects to, the sentence that the user reads, and what mends it."""
 
     node: Node
     message: str
-    fix: str | None = None
+    fix: Replacement | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,7 +45,7 @@ class Match:
     end: tuple[int, int]
     text: str
     message: str
-    fix: str | None = None
+    fix: TextEdit | None = None
     symbol: str | None = None
 
 

@@ -76,8 +76,7 @@ Severity = Literal["error", "warning", "info", "hint"]
 class Finding:
     """One remark of a review. `fingerprint` survives line moves: it holds no line number.
 
-    `fix` is the text that mends it in place of what lies between its two positions, where one is
-    safe.
+    `fix` is the edit that mends it, where one is safe.
     """
 
     rule: str
@@ -91,7 +90,7 @@ class Finding:
     confidence: float
     source: Literal["rule", "model"]
     fingerprint: str
-    fix: str | None = None
+    fix: TextEdit | None = None
 
 
 @dataclass(frozen=True, slots=True)

@@ -5,7 +5,7 @@ import jsonschema
 import pytest
 
 from qcoder.lsp_server.report_formats import FORMATS
-from qcoder.lsp_server.snapshot import Finding
+from qcoder.lsp_server.snapshot import Finding, TextEdit
 
 FINDING = Finding(
     rule="resource-leak", severity="warning", path="a b,c:d.py", line=1, column=4, end_line=2,
@@ -136,17 +136,17 @@ SARIF = closed(
 
 
 def test_sarif_keeps_to_its_schema() -> None:
-    fixable = replace(FINDING, fix="with open(p) as f:")
+    fixable = replace(FINDING, fix=TextEdit(2, 4, 3, 9, "with open(p) as f:"))
     for findings in ((), (FINDING,), (FINDING, fixable, HINT)):
         jsonschema.validate(json.loads(render("sarif", *findings)), SARIF)
 
 
 def test_sarif_tells_how_to_mend() -> None:
-    (run,) = json.loads(render("sarif", replace(FINDING, fix="await f()")))["runs"]
+    fixable = replace(FINDING, fix=TextEdit(2, 4, 3, 7, "await f()"))
+    (run,) = json.loads(render("sarif", fixable))["runs"]
     (change,) = run["results"][0]["fixes"][0]["artifactChanges"]
     (replacement,) = change["replacements"]
-    assert replacement["insertedContent"] == {"text": "await f()"}
-    assert (
-        replacement["deletedRegion"]
-        == run["results"][0]["locations"][0]["physicalLocation"]["region"]
-    )
+    assert replacement == {
+        "deletedRegion": {"startLine": 3, "startColumn": 5, "endLine": 4, "endColumn": 8},
+        "insertedContent": {"text": "await f()"},
+    }

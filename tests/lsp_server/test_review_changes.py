@@ -12,7 +12,7 @@ pytestmark = pytest.mark.asyncio(loop_scope="function")
 
 CLEAN = "def load(path):\n    return path\n"
 LEAK = "\n\ndef read(path):\n    handle = open(path)\n    return handle.read()\n"
-COMMAND = {"command": "qcoder.reviewChanges", "arguments": []}
+COMMAND = {"command": "qcoder.reviewSinceCommit", "arguments": []}
 
 
 @pytest.fixture(autouse=True)
