@@ -145,6 +145,11 @@ class FakeEngine:
         return EngineStats(requests=len(self.requests), last=self._last)
 
 
+def by_seed(texts: Sequence[str]) -> Callable[[GenerationRequest], str]:
+    """A script that answers every request with the text of its seed, or with the last one."""
+    return lambda request: texts[min(request.sampling.seed, len(texts) - 1)]
+
+
 def pieces(text: str) -> list[str]:
     """Words or runs of signs, with the blanks before them; line breaks apart."""
     return re.findall(r"\n|[^\S\n]*(?:\w+|[^\w\s]+)|[^\S\n]+", text)

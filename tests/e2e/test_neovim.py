@@ -1,216 +1,235 @@
-"""A real Neovim, typed into like a user's, against a real server with a scripted engine.
+"""Real Neovims, new and old, typed into like a user's, against a server with a scripted engine.
 
-Run by `make test-nvim`. `QCODER_NVIM` names another binary than the `nvim` on PATH.
+Run by `make e2e-nvim`. `QCODER_NVIM` and `QCODER_NVIM_OLD` name other programs than those found.
 """
 
 from __future__ import annotations
 
 import os
 import re
-import select
 import shutil
+import signal
 import subprocess
-import sys
-import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
 
-import msgpack
 import pytest
+from editors_at_hand import (
+    PLUGIN,
+    SOURCE,
+    find_nvim,
+    is_running,
+    make_home,
+    readme_block,
+    wait_for,
+)
+from neovim_editor import Editor, started, write
 
-PLUGIN = Path(__file__).resolve().parents[2] / "editors" / "nvim"
-SERVER = Path(sys.executable).with_name("qcoder-lsp")
-TIMEOUT_S = 60
-SCRIPT = "fake:add(item, amount)"
-SOURCE = '''"""Shelves."""
+pytestmark = pytest.mark.e2e
 
-
-def load(path):
-    handle = open(path)
-    return handle.read()
-
-
-def restock(shelf, item, amount):
-'''
-
-GHOST = """
-local found = {}
-for _, namespace in pairs(vim.api.nvim_get_namespaces()) do
-  for _, mark in ipairs(vim.api.nvim_buf_get_extmarks(0, namespace, 0, -1, { details = true })) do
-    for _, chunk in ipairs(mark[4].virt_text or {}) do
-      if chunk[2] == 'ComplHint' then found[#found + 1] = chunk[1] end
-    end
-  end
-end
-return table.concat(found)
-"""
+FIND = {
+    "new": lambda: find_nvim("QCODER_NVIM", lambda v: v >= (0, 12), "0.12 or newer"),
+    "old": lambda: find_nvim("QCODER_NVIM_OLD", lambda v: (0, 7) <= v < (0, 11), "0.7 to 0.10"),
+}
+ALL = "add(item, amount)"
 
 
-def binary() -> str:
-    """Path of a Neovim with inline completion, or skip with the reason."""
-    path = os.environ.get("QCODER_NVIM") or shutil.which("nvim")
-    if path is None:
-        pytest.skip("no nvim on PATH")
-    banner = subprocess.run([path, "--version"], capture_output=True, text=True, check=True).stdout
-    match = re.match(r"NVIM v(\d+)\.(\d+)", banner)
-    if match is None or tuple(map(int, match.groups())) < (0, 12):
-        pytest.skip(f"inline completion needs Neovim 0.12, this is {banner.splitlines()[0]}")
-    return path
+def opened(age: str, tmp_path: Path) -> Iterator[Editor]:
+    home = make_home(tmp_path)
+    with started(FIND[age](), home) as editor:
+        yield editor
+        editor.quit()
+    wait_for("end of the server", lambda: not home.server_pids())
 
 
-class Editor:
-    """One Neovim with the plugin and its open file, talked to in MessagePack-RPC over its pipes."""
-
-    def __init__(self, process: subprocess.Popen[bytes], file: Path) -> None:
-        self.process = process
-        self.file = file
-        self._unpacker = msgpack.Unpacker()
-        self._last_id = 0
-
-    def call(self, method: str, *arguments: Any) -> Any:
-        """Call an API function and return its result; what the editor sends by itself is dropped."""
-        assert self.process.stdin is not None
-        assert self.process.stdout is not None
-        self._last_id += 1
-        self.process.stdin.write(msgpack.packb([0, self._last_id, method, arguments]))
-        self.process.stdin.flush()
-        while True:
-            for kind, *rest in self._unpacker:
-                if kind == 1 and rest[0] == self._last_id:
-                    _, error, result = rest
-                    assert error is None, f"{method}: {error}"
-                    return result
-            ready, _, _ = select.select([self.process.stdout], [], [], TIMEOUT_S)
-            assert ready, f"{method} was not answered within {TIMEOUT_S} s"
-            data = os.read(self.process.stdout.fileno(), 65536)
-            assert data, "Neovim has ended"
-            self._unpacker.feed(data)
-
-    def lua(self, code: str, *arguments: Any) -> Any:
-        """Run Lua inside the editor."""
-        return self.call("nvim_exec_lua", code, arguments)
-
-    def command(self, text: str) -> None:
-        """Run an Ex command."""
-        self.call("nvim_command", text)
-
-    def type(self, keys: str) -> None:
-        """Queue keys as if typed."""
-        self.call("nvim_input", keys)
-
-    def wait(self, what: str, condition: Callable[[], Any]) -> None:
-        """Until `condition` holds; polls, since keys and messages are asynchronous."""
-        end = time.monotonic() + TIMEOUT_S
-        while not condition():
-            if time.monotonic() > end:
-                raise AssertionError(
-                    f"no {what} in {TIMEOUT_S} s; {self.messages()}; {self.lines()}"
-                )
-            time.sleep(0.02)
-
-    def ghost(self) -> str:
-        """Suggested text on the screen."""
-        return str(self.lua(GHOST))
-
-    def lines(self) -> list[str]:
-        """Text of the buffer."""
-        return list(self.call("nvim_buf_get_lines", 0, 0, -1, True))
-
-    def messages(self) -> str:
-        """What the editor has said."""
-        return str(self.call("nvim_exec2", "messages", {"output": True})["output"])
-
-    def setup(self, **options: Any) -> bool:
-        """Call the plugin's setup and open the file."""
-        options = {"cmd": [str(SERVER), "--stdio"], **options}
-        started = self.lua("return require('qcoder').setup(...)", options)
-        self.command(f"edit {self.file}")
-        return bool(started)
-
-    def ready(self) -> None:
-        """Until model and index are there."""
-        state = "return vim.api.nvim_exec2('Qcoder status', { output = true }).output"
-        self.wait("ready server", lambda: "Normal" in self.lua(state))
+@pytest.fixture(params=["new", "old"])
+def editor(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Editor]:
+    """Each Neovim in turn; it leaves no server behind."""
+    yield from opened(request.param, tmp_path)
 
 
 @pytest.fixture
-def editor(tmp_path: Path) -> Iterator[Editor]:
-    """A clean Neovim in a workspace of one file; nothing of the user's is read or written."""
-    workspace = tmp_path / "workspace"
-    workspace.mkdir()
-    (workspace / "qcoder.toml").write_text("")
-    file = workspace / "shelves.py"
-    file.write_text(SOURCE)
-    homes = {f"XDG_{n}_HOME": str(tmp_path / n) for n in ("CONFIG", "DATA", "STATE", "CACHE")}
-    with subprocess.Popen(
-        [binary(), "--embed", "--headless", "--clean"],
-        cwd=workspace,
-        env={**os.environ, **homes, "QCODER_ENGINE": SCRIPT},
-        stdin=subprocess.PIPE,
-        stdout=subprocess.PIPE,
-    ) as process:
-        try:
-            opened = Editor(process, file)
-            opened.command(f"set runtimepath+={PLUGIN}")
-            yield opened
-        finally:
-            process.terminate()
+def new_editor(tmp_path: Path) -> Iterator[Editor]:
+    """A Neovim with inline completion of its own."""
+    yield from opened("new", tmp_path)
 
 
 def typed(editor: Editor) -> None:
     """Open a line at the end, type, and wait for the suggestion."""
     editor.type("Go")
     editor.type("shelf.")  # indented by the filetype
-    editor.wait("suggestion", lambda: editor.ghost() == "add(item, amount)")
+    editor.wait_ghost(ALL)
 
 
-@pytest.mark.e2e
+def counts(editor: Editor, name: str) -> int:
+    """How often the server did something."""
+    code = """
+    local client, answer = require('qcoder.client')
+    client.request(client.all()[1], 'qcoder/counts', vim.empty_dict(), function(_, r) answer = r end, 0)
+    vim.wait(10000, function() return answer ~= nil end)
+    return answer[...]
+    """
+    return int(editor.lua(code, name))
+
+
 @pytest.mark.parametrize(
-    ("key", "line"),
+    ("key", "line", "left"),
     [
-        ("<Tab>", "    shelf.add(item, amount)"),
-        ("<M-w>", "    shelf.add"),
-        ("<M-l>", "    shelf.add(item, amount)"),
+        ("<Tab>", "    shelf.add(item, amount)", ""),
+        ("<M-w>", "    shelf.add", "(item, amount)"),
+        ("<M-l>", "    shelf.add(item, amount)", ""),
     ],
 )
-def test_key_accepts_the_suggestion(editor: Editor, key: str, line: str) -> None:
+def test_key_accepts_the_suggestion(editor: Editor, key: str, line: str, left: str) -> None:
     editor.setup()
     editor.ready()
     typed(editor)
     editor.type(key)
-    editor.wait("accepted text", lambda: editor.lines()[-1] == line)
+    editor.wait_line(-1, line)
+    if left:
+        editor.wait_ghost(left)
 
 
-@pytest.mark.e2e
+def test_undo_takes_back_only_what_was_accepted(editor: Editor) -> None:
+    editor.setup()
+    editor.ready()
+    typed(editor)
+    editor.type("<Tab>")
+    editor.wait_line(-1, "    shelf.add(item, amount)")
+    editor.type("<Esc>u")
+    editor.wait_line(-1, "    shelf.")
+
+
+def test_what_is_typed_as_suggested_asks_nothing(editor: Editor) -> None:
+    editor.setup()
+    editor.ready()
+    typed(editor)
+    before = counts(editor, "requests")
+    editor.type("add")
+    editor.wait_ghost("(item, amount)")
+    editor.type("<BS>")
+    editor.wait_ghost("d(item, amount)")
+    assert counts(editor, "requests") == before
+
+
+def test_another_character_takes_the_suggestion_away(editor: Editor) -> None:
+    editor.setup()
+    editor.ready()
+    typed(editor)
+    editor.lua("require('qcoder.client').request = function() end")  # no new one comes
+    editor.type("x")
+    editor.wait_ghost("")
+    editor.type("<Tab>")
+    editor.wait("ordinary tab", lambda: re.fullmatch(r"    shelf\.x +", editor.lines()[-1]))
+
+
+def test_leaving_insert_mode_takes_the_suggestion_away(editor: Editor) -> None:
+    editor.setup()
+    editor.ready()
+    typed(editor)
+    editor.type("<Esc>")
+    editor.wait_ghost("")
+
+
+def test_next_and_previous_show_alternatives(editor: Editor) -> None:
+    editor.setup()
+    editor.ready()
+    typed(editor)
+    editor.type("<M-]>")
+    editor.wait_ghost("add(amount, item)")
+    editor.type("<M-]>")
+    editor.wait_ghost("take(item)")
+    editor.type("<M-[><M-[>")
+    editor.wait_ghost(ALL)
+    editor.type("t")
+    editor.wait_ghost("ake(item)")
+    editor.type("<Tab>")
+    editor.wait_line(-1, "    shelf.take(item)")
+
+
 def test_tab_without_a_suggestion_is_a_tab(editor: Editor) -> None:
     editor.setup()
     editor.ready()
     editor.command("set expandtab shiftwidth=4 softtabstop=4")
     editor.type("ggO<Tab>x<Esc>")
-    editor.wait("ordinary tab", lambda: editor.lines()[0] == "    x")
+    editor.wait_line(0, "    x")
 
 
-@pytest.mark.e2e
+def test_tab_belongs_to_an_open_menu(editor: Editor) -> None:
+    editor.setup()
+    editor.ready()
+    typed(editor)
+    editor.type("r<C-n>")  # words of the buffer: restock, return, read
+    editor.wait("menu", lambda: editor.call("nvim_call_function", "pumvisible", []) == 1)
+    chosen = editor.lines()[-1]
+    editor.type("<Tab>")
+    editor.wait("ordinary tab", lambda: re.fullmatch(rf"{re.escape(chosen)} +", editor.lines()[-1]))
+
+
+def test_emoji_before_the_cursor_shifts_nothing(editor: Editor) -> None:
+    editor.setup()
+    editor.ready()
+    editor.type("Gox = '🦀🦀é'; shelf.")
+    editor.wait_ghost(ALL)
+    editor.type("<M-w>")
+    editor.wait_line(-1, "    x = '🦀🦀é'; shelf.add")
+    editor.wait_ghost("(item, amount)")
+    editor.type("<Tab>")
+    editor.wait_line(-1, "    x = '🦀🦀é'; shelf.add(item, amount)")
+
+
+def test_suggestion_before_a_bracket_leaves_it_there(editor: Editor) -> None:
+    editor.setup()
+    editor.ready()
+    editor.type("Goprint()<Left>")
+    editor.type("shelf.")
+    editor.wait_ghost(ALL)
+    editor.type("<Tab>")
+    editor.wait_line(-1, "    print(shelf.add(item, amount))")
+
+
+def test_file_with_carriage_returns_keeps_them(editor: Editor) -> None:
+    file = write(editor.file, editor.file.read_text().replace("\n", "\r\n"))
+    editor.setup()
+    editor.ready()
+    assert editor.call("nvim_eval", "&fileformat") == "dos"
+    typed(editor)
+    editor.type("<Tab>")
+    editor.wait_line(-1, "    shelf.add(item, amount)")
+    editor.type("<Esc>")
+    editor.command("write")
+    assert file.read_bytes().endswith(b"amount):\r\n    shelf.add(item, amount)\r\n")
+
+
 def test_second_file_gets_suggestions_too(editor: Editor) -> None:
     editor.setup()
     editor.ready()
-    other = editor.file.with_name("other.py")
-    other.write_text(SOURCE)
+    other = write(editor.file.with_name("other.py"), editor.file.read_text())
     editor.command(f"edit {other}")
-    attached = "return #vim.lsp.get_clients({ name = 'qcoder', bufnr = 0 })"
+    attached = "return #require('qcoder.client').all(vim.api.nvim_get_current_buf())"
     editor.wait("client", lambda: editor.lua(attached) == 1)
     typed(editor)
+    assert len(editor.home.server_pids()) == 1
 
 
-@pytest.mark.e2e
 def test_opened_file_is_reviewed(editor: Editor) -> None:
     editor.setup()
     codes = "return vim.tbl_map(function(d) return d.code end, vim.diagnostic.get(0))"
+    if editor.lua("return vim.fn.has('nvim-0.8')") == 0:
+        codes = codes.replace("d.code", "d.user_data.lsp.code")
     editor.wait("finding", lambda: editor.lua(codes) == ["resource-leak"])
 
 
-@pytest.mark.e2e
+def test_review_command_reviews_again(editor: Editor) -> None:
+    editor.setup()
+    count = "return #vim.diagnostic.get(0)"
+    editor.wait("finding", lambda: editor.lua(count) == 1)
+    editor.lua("vim.diagnostic.reset()")
+    assert editor.lua(count) == 0
+    editor.command("Qcoder review")
+    editor.wait("finding again", lambda: editor.lua(count) == 1)
+
+
 def test_docstring_command_edits_the_definition(editor: Editor) -> None:
     editor.setup()
     editor.ready()
@@ -220,19 +239,141 @@ def test_docstring_command_edits_the_definition(editor: Editor) -> None:
     assert editor.lines()[3] == "def load(path):"
 
 
-@pytest.mark.e2e
+def test_docstring_command_says_when_there_is_nothing_to_write(editor: Editor) -> None:
+    editor.setup()
+    editor.ready()
+    editor.type("2G")
+    editor.command("Qcoder docstring")
+    editor.wait("message", lambda: "no docstring to write" in editor.messages())
+
+
+def test_code_action_writes_a_docstring(editor: Editor) -> None:
+    editor.setup()
+    editor.ready()
+    editor.type("4G")
+    editor.lua("""
+    vim.ui.select = function(items, options, choose)
+      for index, item in ipairs(items) do
+        if options.format_item(item):lower():find('docstring', 1, true) then return choose(item, index) end
+      end
+    end
+    vim.lsp.buf.code_action()
+    """)
+    editor.wait("docstring", lambda: '"""' in editor.lines()[4])
+
+
+def test_pages_say_why_and_how_much(editor: Editor) -> None:
+    editor.setup()
+    editor.ready()
+    typed(editor)
+    editor.type("<Esc>")
+    editor.command("Qcoder explain")
+    editor.wait("page", lambda: "a suggestion was made; 1 shown" in "\n".join(editor.lines()))
+    assert "shelves.py, line 10, column 11" in "\n".join(editor.lines())
+    editor.type("q")
+    editor.wait("the file", lambda: editor.lines()[0] == '"""Shelves."""')
+    editor.command("Qcoder stats")
+    editor.wait("page", lambda: any(line.split() == ["requests", "1"] for line in editor.lines()))
+
+
+def test_models_are_listed_and_one_is_chosen(editor: Editor) -> None:
+    editor.setup()
+    editor.ready()
+    editor.lua("""
+    vim.ui.select = function(items, options, choose)
+      vim.g.offered = options.format_item(items[1])
+      choose({ name = 'another' })
+    end
+    """)
+    editor.command("Qcoder models")
+    editor.wait("list", lambda: "default" in (editor.call("nvim_eval", "get(g:, 'offered', '')")))
+    answer = """
+    local client, current = require('qcoder.client')
+    client.request(client.all()[1], 'qcoder/models', vim.empty_dict(), function(_, r) current = r.current end, 0)
+    vim.wait(10000, function() return current ~= nil end)
+    return current
+    """
+    editor.wait("other model", lambda: editor.lua(answer) == "another")
+
+
+def test_changes_are_reviewed_and_listed(editor: Editor) -> None:
+    folder, other = editor.home.workspace, editor.home.workspace / "other.py"
+    shutil.rmtree(folder / ".git")
+    write(other, "x = 1\n")
+    for command in (["init"], ["add", "."], ["commit", "-m", "all"]):
+        name = ["-c", "user.name=a", "-c", "user.email=a@b.c"]
+        subprocess.run(["git", *name, *command], cwd=folder, check=True, capture_output=True)
+    write(other, "x = 1\n" + SOURCE)
+    editor.setup()
+    editor.ready()
+    editor.command("Qcoder changes")
+    listed = "map(getqflist(), 'bufname(v:val.bufnr)')"
+    editor.wait("list", lambda: any("other.py" in n for n in editor.call("nvim_eval", listed)))
+
+
 def test_restart_brings_a_new_server(editor: Editor) -> None:
     editor.setup()
     editor.ready()
-    client = "local c = vim.lsp.get_clients({ name = 'qcoder' })[1]; return c and c.id or 0"
-    first = editor.lua(client)
+    (first,) = editor.home.server_pids()
     editor.command("Qcoder restart")
-    editor.wait("new client", lambda: editor.lua(client) > first)
+    editor.wait("new server", lambda: set(editor.home.server_pids()) - {first})
+    editor.wait("end of the first", lambda: not is_running(first))
+    assert "has ended" not in editor.messages()
+    editor.wait_ready_again()
+    typed(editor)
+
+
+def test_killed_server_is_said_and_can_be_started_again(editor: Editor) -> None:
+    editor.setup()
     editor.ready()
+    (pid,) = editor.home.server_pids()
+    os.kill(pid, signal.SIGKILL)
+    editor.wait("message", lambda: "the server has ended (signal 9)" in editor.messages())
+    editor.command("Qcoder restart")
+    editor.wait("new server", editor.home.server_pids)
+    editor.wait_ready_again()
+    typed(editor)
 
 
-@pytest.mark.e2e
+def test_health_check_finds_nothing_wrong(editor: Editor) -> None:
+    editor.setup()
+    editor.ready()
+    editor.command("checkhealth qcoder")
+    page = "\n".join(editor.lines())
+    assert "qcoder-lsp" in page
+    assert "1 running; Normal" in page
+    assert "ERROR" not in page
+    assert "WARN" not in page
+
+
 def test_missing_server_is_said_and_nothing_starts(editor: Editor) -> None:
     assert not editor.setup(cmd=["/nowhere/qcoder-lsp"])
     assert "/nowhere/qcoder-lsp is not executable" in editor.messages()
-    assert editor.lua("return #vim.lsp.get_clients()") == 0
+    assert editor.home.server_pids() == []
+    editor.command("checkhealth qcoder")
+    assert "/nowhere/qcoder-lsp is not executable" in "\n".join(editor.lines())
+
+
+def test_help_file_has_its_tags(editor: Editor, tmp_path: Path) -> None:
+    copy = tmp_path / "plugin" / "doc"
+    copy.mkdir(parents=True)
+    write(copy / "qcoder.txt", (PLUGIN / "doc" / "qcoder.txt").read_text("utf-8"))
+    editor.command(f"helptags {copy}")
+    editor.command(f"set runtimepath+={copy.parent}")
+    commands = editor.lua("return vim.tbl_keys(require('qcoder.commands').commands)")
+    for topic in ("qcoder", "qcoder-setup", "qcoder-keys", *(f":Qcoder-{c}" for c in commands)):
+        editor.command(f"help {topic}")
+        assert editor.call("nvim_eval", "expand('%:t')") == "qcoder.txt"
+
+
+def test_readme_set_up_without_the_plugin_works(new_editor: Editor) -> None:
+    editor = new_editor
+    editor.command(f"set runtimepath-={PLUGIN}")
+    editor.lua(readme_block("Neovim", "lua", 1))
+    editor.lua("vim.lsp.handlers['qcoder/status'] = function(_, s) vim.g.kind = s.kind end")
+    editor.command(f"edit {editor.file}")
+    editor.wait("ready server", lambda: editor.call("nvim_eval", "get(g:, 'kind')") == "Normal")
+    editor.type("Goshelf.")
+    editor.wait_ghost(ALL)
+    editor.type("<Tab>")
+    editor.wait_line(-1, "    shelf.add(item, amount)")
