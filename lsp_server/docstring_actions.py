@@ -11,7 +11,7 @@ from typing import Any
 
 from lsprotocol import types
 
-from qcoder.lsp_server import convert, jobs
+from qcoder.lsp_server import convert, jobs, protocol
 from qcoder.lsp_server.completion import is_refused
 from qcoder.lsp_server.docstring import docstring_edits, shapes_of
 from qcoder.lsp_server.docstring_drift import drift_of
@@ -54,6 +54,16 @@ def docstring_actions(
         data = {"uri": document.uri, "line": None}
         found.append(types.CodeAction(f"{FILE_TITLE} ({bare} definitions)", FILE_KIND, data=data))
     return found
+
+
+def applied_by_server(action: types.CodeAction) -> types.CodeAction:
+    """The same offer for a client that cannot ask for its edit: a command that has it applied."""
+    data = action.data
+    if not isinstance(data, dict) or action.edit is not None:
+        return action
+    arguments = [data.get("uri"), data.get("line")]
+    command = types.Command(action.title, protocol.COMMAND_DOCSTRING, arguments=arguments)
+    return types.CodeAction(action.title, action.kind, command=command)
 
 
 def is_at(shape: Shape, line: int) -> bool:

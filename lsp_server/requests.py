@@ -22,6 +22,7 @@ from qcoder.lsp_server.diagnostics import register_diagnostics
 from qcoder.lsp_server.docstring_actions import (
     DOCSTRING_TITLE,
     KINDS,
+    applied_by_server,
     docstring_actions,
     docstring_edit,
 )
@@ -108,6 +109,13 @@ def fills_menu(ls: QcoderServer) -> bool:
     return text is None or text.inline_completion is None
 
 
+def resolves_actions(ls: QcoderServer) -> bool:
+    """Whether the client asks for the edit of an action; of one that says nothing it is assumed."""
+    text = ls.client_capabilities.text_document
+    actions = text.code_action if text is not None else None
+    return actions is None or actions.resolve_support is not None
+
+
 def register_actions(server: QcoderServer) -> None:
     """Code actions: about documentation, and about the findings of the review."""
 
@@ -125,11 +133,13 @@ def register_actions(server: QcoderServer) -> None:
         if snapshot is None or rows is None:
             return None
         line, only, engine = params.range.start.line, params.context.only, ls.session.engine
+        resolves = resolves_actions(ls)
         lines, codec = (line, params.range.end.line), ls.workspace.position_codec
 
         def work(_: CancelToken) -> list[types.CodeAction]:
             found = review_actions.review_actions(snapshot, codec, rows, lines, only)
-            found += docstring_actions(snapshot, line, only)
+            offers = docstring_actions(snapshot, line, only)
+            found += offers if resolves else map(applied_by_server, offers)
             return found + assist_actions(snapshot, engine, lines, only)
 
         key = ("actions", snapshot.document.uri)
@@ -150,7 +160,7 @@ def register_commands(server: QcoderServer) -> None:
     """What clients run by name."""
 
     @server.command(protocol.COMMAND_DOCSTRING)
-    async def generate_docstring(ls: QcoderServer, uri: str, line: int) -> bool:
+    async def generate_docstring(ls: QcoderServer, uri: str, line: int | None) -> bool:
         edit = await docstring_edit(ls, uri, line, update=True)
         if edit is None:
             return False

@@ -47,6 +47,18 @@ async def test_one_definition_and_the_whole_file_are_offered(editor: Any, tmp_pa
     ]
 
 
+async def test_a_client_that_cannot_resolve_gets_commands(editor: Any, tmp_path: Path) -> None:
+    literal = {"codeActionLiteralSupport": {"codeActionKind": {"valueSet": []}}}
+    await editor.start(tmp_path, capabilities={"textDocument": {"codeAction": literal}})
+    uri = editor.open(tmp_path / "a.py", TWO)
+    offered = await actions(editor, uri, 0)
+    assert [(a["command"]["command"], a["command"]["arguments"]) for a in offered] == [
+        ("qcoder.generateDocstring", [uri, 0]),
+        ("qcoder.generateDocstring", [uri, None]),
+    ]
+    assert not any("data" in action for action in offered)
+
+
 @pytest.mark.parametrize(
     ("only", "kinds"),
     [
