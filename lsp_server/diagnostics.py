@@ -117,6 +117,16 @@ def pulls(ls: QcoderServer) -> bool:
     return text.publish_diagnostics is None or can_refresh(ls)
 
 
+def choose_way(ls: QcoderServer) -> None:
+    """Offer no pulling to a client that is sent its findings; called while it initializes.
+
+    Helix asks once, and the empty answer would take away what it was sent.
+    """
+    text = ls.client_capabilities.text_document
+    if text is not None and text.diagnostic is not None and not pulls(ls):
+        ls.protocol.fm.features.pop(types.TEXT_DOCUMENT_DIAGNOSTIC, None)
+
+
 def can_refresh(ls: QcoderServer) -> bool:
     """Whether the client can be told to ask again."""
     workspace = ls.client_capabilities.workspace

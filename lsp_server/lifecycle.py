@@ -43,6 +43,7 @@ def register_lifecycle(server: QcoderServer) -> None:
         ls.roots = folders_of([f.uri for f in folders] or ([root] if root else []))
         ls.options, ls.trusted = read_options(params.initialization_options)
         ls.session.on_settings_file = partial(post, ls.loop, apply_settings, ls)
+        diagnostics.choose_way(ls)
         if params.process_id is not None and params.process_id > 0:
             follow_client(params.process_id)
 

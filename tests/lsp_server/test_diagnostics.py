@@ -65,15 +65,25 @@ async def test_findings_of_the_rules_are_either_pulled_or_pushed(
     assert pushed(editor, uri) == [["unlikely-name"]]
 
 
-@pytest.mark.parametrize("capabilities", [{}, OLD_PULLS])
-async def test_a_client_that_cannot_be_told_to_pull_again_is_sent_everything(
-    editor: Any, tmp_path: Path, capabilities: Any
-) -> None:
-    await editor.start(tmp_path, capabilities=capabilities)
+async def test_a_client_that_pulls_unasked_is_sent_everything(editor: Any, tmp_path: Path) -> None:
+    await editor.start(tmp_path)
     uri = editor.open(tmp_path / "a.py", LEAK)
     await editor.note(lambda m: m["method"] == "textDocument/publishDiagnostics")
     assert pushed(editor, uri) == [["resource-leak"]]
     assert (await pull(editor, uri))["items"] == []
+
+
+async def test_a_client_that_cannot_be_told_to_pull_again_is_not_to_pull(
+    editor: Any, tmp_path: Path
+) -> None:
+    assert "diagnosticProvider" not in await editor.start(tmp_path, capabilities=OLD_PULLS)
+    uri = editor.open(tmp_path / "a.py", LEAK)
+    await editor.note(lambda m: m["method"] == "textDocument/publishDiagnostics")
+    assert pushed(editor, uri) == [["resource-leak"]]
+
+
+async def test_a_client_that_can_be_told_to_pull_again_pulls(editor: Any, tmp_path: Path) -> None:
+    assert "diagnosticProvider" in await editor.start(tmp_path, capabilities=PULLS)
 
 
 async def test_a_rule_that_is_switched_off_leaves_the_screen(editor: Any, tmp_path: Path) -> None:
