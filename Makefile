@@ -5,7 +5,7 @@ BIN    := $(VENV)/bin
 PIP    := $(BIN)/python -m pip --disable-pip-version-check install --quiet -c constraints.txt
 VSCODE := editors/vscode
 
-.PHONY: demo dev fmt lint test check kernels bench bench-gpu wheel vsix test-vscode test-nvim clean
+.PHONY: demo dev fmt lint test check kernels bench bench-gpu wheel vsix test-vscode e2e-nvim e2e-helix e2e-emacs clean
 
 demo: $(VENV)/.runtime
 	$(BIN)/qcoder demo
@@ -76,9 +76,19 @@ vsix: $(VSCODE)/node_modules/.package-lock.json
 test-vscode: $(VSCODE)/node_modules/.package-lock.json
 	cd $(VSCODE) && npm run --silent check && npm test
 
-# Needs nvim 0.12 or newer on PATH; the tests say so and skip without it.
-test-nvim: $(VENV)/.dev
-	$(BIN)/pytest -q -rs tests/e2e/test_neovim.py
+# Real editors in a terminal; without the editor these fail, where `make test` skips.
+# QCODER_NVIM (0.12 or newer), QCODER_NVIM_OLD (0.7 to 0.10) and QCODER_HX name other programs.
+e2e-nvim: $(VENV)/.dev
+	test -n "$$QCODER_NVIM" || tests/e2e/get_editors.sh nvim
+	QCODER_EDITORS_REQUIRED=1 $(BIN)/pytest -q -rs tests/e2e/test_neovim.py
+
+e2e-helix: $(VENV)/.dev
+	test -n "$$QCODER_HX" || tests/e2e/get_editors.sh hx
+	QCODER_EDITORS_REQUIRED=1 $(BIN)/pytest -q -rs tests/e2e/test_helix.py
+
+# Emacs and eglot come from the system's packages: apt-get install emacs-nox elpa-eglot.
+e2e-emacs: $(VENV)/.dev
+	QCODER_EDITORS_REQUIRED=1 $(BIN)/pytest -q -rs tests/e2e/test_emacs.py
 
 clean:
 	rm -rf build dist *.egg-info .mypy_cache .ruff_cache .pytest_cache .import_linter_cache
