@@ -68,6 +68,7 @@ class Home:
     """A place where an editor finds nothing of the user's, and `qcoder-lsp` on its PATH."""
 
     folder: Path
+    script: str = SCRIPT
 
     @property
     def workspace(self) -> Path:
@@ -88,7 +89,7 @@ class Home:
             **{f"XDG_{name}_HOME": str(self.folder / name) for name in names},
             "HOME": str(self.folder),
             "PATH": f"{self.folder / 'bin'}:{os.environ['PATH']}",
-            "QCODER_ENGINE": SCRIPT,
+            "QCODER_ENGINE": self.script,
         }
 
     def server_pids(self) -> list[int]:
@@ -98,9 +99,9 @@ class Home:
         return [pid for pid in pids if is_running(pid)]
 
 
-def make_home(folder: Path) -> Home:
-    """A home with a workspace of one file, `shelves.py`."""
-    home = Home(folder)
+def make_home(folder: Path, script: str = SCRIPT) -> Home:
+    """A home with a workspace of one file, `shelves.py`; the engine says what the script says."""
+    home = Home(folder, script)
     for needed in (home.workspace, home.config, folder / "bin"):
         needed.mkdir(parents=True)
     (home.workspace / "qcoder.toml").write_text("")

@@ -35,6 +35,18 @@ return table.concat(found, '|')
 """
 
 
+SCREEN = """
+vim.cmd('redraw')
+local rows = {}
+for row = 1, vim.o.lines do
+  local cells = {}
+  for column = 1, vim.o.columns do cells[column] = vim.fn.screenstring(row, column) end
+  rows[row] = (table.concat(cells):gsub('%s+$', ''))
+end
+return rows
+"""
+
+
 class Editor:
     """A running Neovim with an open file."""
 
@@ -92,6 +104,10 @@ class Editor:
         """Suggested text on the screen."""
         return str(self.lua(GHOST))
 
+    def screen(self) -> list[str]:
+        """What is to be seen, row by row."""
+        return list(self.lua(SCREEN))
+
     def lines(self) -> list[str]:
         """Text of the buffer."""
         return list(self.call("nvim_buf_get_lines", 0, 0, -1, True))
@@ -140,7 +156,7 @@ def started(path: str, home: Home) -> Iterator[Editor]:
     ) as process:
         try:
             editor = Editor(process, home)
-            editor.command(f"set runtimepath+={PLUGIN}")
+            editor.command(f"set runtimepath+={PLUGIN} signcolumn=no")
             yield editor
         finally:
             process.terminate()

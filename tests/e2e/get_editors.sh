@@ -4,6 +4,7 @@
 #
 # usage: get_editors.sh nvim|hx...
 # They become $QCODER_EDITORS/sid/wrap/nvim and .../hx; those that are there already are left alone.
+# This nvim has no window of its own (it would start itself without its loader): --embed, --headless.
 # QCODER_DEBIAN_MIRROR names another archive than deb.debian.org.
 set -euo pipefail
 

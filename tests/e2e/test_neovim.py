@@ -16,6 +16,7 @@ from pathlib import Path
 import pytest
 from editors_at_hand import (
     PLUGIN,
+    SCRIPT,
     SOURCE,
     find_nvim,
     is_running,
@@ -32,10 +33,11 @@ FIND = {
     "old": lambda: find_nvim("QCODER_NVIM_OLD", lambda v: (0, 7) <= v < (0, 11), "0.7 to 0.10"),
 }
 ALL = "add(item, amount)"
+BLOCK = "if amount < 0:\n        raise ValueError(item)\n    shelf.add(item)"
 
 
-def opened(age: str, tmp_path: Path) -> Iterator[Editor]:
-    home = make_home(tmp_path)
+def opened(age: str, tmp_path: Path, script: str = SCRIPT) -> Iterator[Editor]:
+    home = make_home(tmp_path, script)
     with started(FIND[age](), home) as editor:
         yield editor
         editor.quit()
@@ -46,6 +48,12 @@ def opened(age: str, tmp_path: Path) -> Iterator[Editor]:
 def editor(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Editor]:
     """Each Neovim in turn; it leaves no server behind."""
     yield from opened(request.param, tmp_path)
+
+
+@pytest.fixture(params=["new", "old"])
+def block_editor(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Editor]:
+    """The same with a model that suggests several lines."""
+    yield from opened(request.param, tmp_path, f"fake:{BLOCK}")
 
 
 @pytest.fixture
@@ -88,6 +96,27 @@ def test_key_accepts_the_suggestion(editor: Editor, key: str, line: str, left: s
     editor.wait_line(-1, line)
     if left:
         editor.wait_ghost(left)
+
+
+def test_several_lines_are_taken_one_by_one(block_editor: Editor) -> None:
+    editor = block_editor
+    editor.setup(settings={"completion": {"multiline": "always"}})
+    editor.ready()
+    editor.type("Go")
+    editor.wait_ghost(BLOCK)
+    seen = editor.screen()
+    at = seen.index("    if amount < 0:")
+    assert seen[at + 1 : at + 3] == ["        raise ValueError(item)", "    shelf.add(item)"]
+    editor.type("<M-l>")
+    editor.wait_line(-1, "    if amount < 0:")
+    editor.wait_ghost("\n        raise ValueError(item)\n    shelf.add(item)")
+    editor.type("<CR>")
+    editor.wait_ghost("raise ValueError(item)\n    shelf.add(item)")
+    editor.type("<M-l>")
+    editor.wait_line(-1, "        raise ValueError(item)")
+    editor.type("<Tab>")
+    editor.wait_line(-1, "    shelf.add(item)")
+    assert editor.lines()[-3:-1] == ["    if amount < 0:", "        raise ValueError(item)"]
 
 
 def test_undo_takes_back_only_what_was_accepted(editor: Editor) -> None:
@@ -184,6 +213,7 @@ def test_suggestion_before_a_bracket_leaves_it_there(editor: Editor) -> None:
     editor.type("Goprint()<Left>")
     editor.type("shelf.")
     editor.wait_ghost(ALL)
+    assert "    print(shelf.add(item, amount))" in editor.screen()
     editor.type("<Tab>")
     editor.wait_line(-1, "    print(shelf.add(item, amount))")
 
@@ -364,6 +394,20 @@ def test_help_file_has_its_tags(editor: Editor, tmp_path: Path) -> None:
     for topic in ("qcoder", "qcoder-setup", "qcoder-keys", *(f":Qcoder-{c}" for c in commands)):
         editor.command(f"help {topic}")
         assert editor.call("nvim_eval", "expand('%:t')") == "qcoder.txt"
+
+
+def test_only_the_plugin_draws_where_the_user_has_turned_inline_completion_on(
+    new_editor: Editor,
+) -> None:
+    new_editor.lua("vim.lsp.inline_completion.enable()")
+    new_editor.setup()
+    new_editor.ready()
+    typed(new_editor)
+    enabled = "return vim.lsp.inline_completion.is_enabled({ bufnr = 0, client_id = ... })"
+    (client,) = new_editor.lua(
+        "return vim.tbl_map(function(c) return c.id end, vim.lsp.get_clients())"
+    )
+    assert not new_editor.lua(enabled, client)
 
 
 def test_readme_set_up_without_the_plugin_works(new_editor: Editor) -> None:
