@@ -80,7 +80,7 @@ test-vscode: $(VSCODE)/node_modules/.package-lock.json
 # QCODER_NVIM (0.12 or newer), QCODER_NVIM_OLD (0.7 to 0.10) and QCODER_HX name other programs.
 e2e-nvim: $(VENV)/.dev
 	test -n "$$QCODER_NVIM" || tests/e2e/get_editors.sh nvim
-	QCODER_EDITORS_REQUIRED=1 $(BIN)/pytest -q -rs tests/e2e/test_neovim.py
+	QCODER_EDITORS_REQUIRED=1 $(BIN)/pytest -q -rs tests/e2e/test_neovim.py tests/e2e/test_neovim_commands.py
 
 e2e-helix: $(VENV)/.dev
 	test -n "$$QCODER_HX" || tests/e2e/get_editors.sh hx

@@ -13,6 +13,11 @@ from typing import Any
 import msgpack
 from editors_at_hand import PLUGIN, TIMEOUT_S, Home, wait_for
 
+ALL = "add(item, amount)"
+"""What the scripted engine suggests first."""
+
+BLOCK = "if amount < 0:\n        raise ValueError(item)\n    shelf.add(item)"
+
 # What is grey on the screen: text at the cursor, then the lines below. A number of candidates is
 # no part of it.
 GHOST = """
@@ -166,3 +171,10 @@ def write(path: Path, text: str) -> Path:
     """A file with exactly these characters."""
     path.write_bytes(text.encode())
     return path
+
+
+def typed(editor: Editor) -> None:
+    """Open a line at the end, type, and wait for the suggestion."""
+    editor.type("Go")
+    editor.type("shelf.")  # indented by the filetype
+    editor.wait_ghost(ALL)
