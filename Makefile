@@ -5,7 +5,7 @@ BIN    := $(VENV)/bin
 PIP    := $(BIN)/python -m pip --disable-pip-version-check install --quiet -c constraints.txt
 VSCODE := editors/vscode
 
-.PHONY: demo dev fmt lint test check kernels bench bench-gpu wheel vsix test-vscode e2e-nvim e2e-helix e2e-emacs clean
+.PHONY: demo dev fmt lint test check kernels bench bench-gpu wheel vsix test-vscode e2e-vscode e2e-nvim e2e-helix e2e-emacs clean
 
 demo: $(VENV)/.runtime
 	$(BIN)/qcoder demo
@@ -70,8 +70,17 @@ $(VSCODE)/node_modules/.package-lock.json: $(VSCODE)/package.json $(VSCODE)/pack
 	cd $(VSCODE) && npm ci --no-audit --no-fund
 	@touch $@
 
-vsix: $(VSCODE)/node_modules/.package-lock.json
+# The extension brings the server as a source distribution, which it installs where the user agrees.
+vsix: $(VSCODE)/node_modules/.package-lock.json $(VENV)/.dev
+	rm -rf $(VSCODE)/server
+	$(BIN)/python -P -m build --sdist --no-isolation --outdir $(VSCODE)/server . > /dev/null
 	cd $(VSCODE) && npm run --silent check && npm run --silent package
+
+# A real VS Code in a headless browser; the screenshots of the documentation come from here.
+e2e-vscode: vsix
+	$(VSCODE)/test/window/get_code_server.sh
+	cd $(VSCODE) && QCODER_SERVER=$(abspath $(BIN))/qcoder-lsp QCODER_VSIX=$(abspath $(VSCODE))/qcoder.vsix \
+	  QCODER_CONSTRAINTS=$(abspath constraints.txt) npm run --silent e2e -- $(abspath docs/images)
 
 test-vscode: $(VSCODE)/node_modules/.package-lock.json
 	cd $(VSCODE) && npm run --silent check && npm test

@@ -10,6 +10,7 @@ from typing import Any
 
 import pytest
 
+from qcoder.lsp_server import protocol
 from qcoder.lsp_server.settings import Settings
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -78,3 +79,11 @@ def test_the_settings_page_lists_every_setting() -> None:
     assert not [
         f"{group}.{name}" for group, name, *_ in fields() if f"`{group}.{name}`" not in page
     ]
+
+
+def test_no_command_of_the_extension_has_the_name_of_one_of_the_server() -> None:
+    """The language client registers the server's commands, and VS Code takes a name only once."""
+    ours = {command["command"] for command in PACKAGE["contributes"]["commands"]}
+    servers = {name for key, name in vars(protocol).items() if key.startswith("COMMAND_")}
+    assert servers
+    assert not ours & servers

@@ -12,6 +12,8 @@ import { explicitOptions } from './config';
 import { STATUS, type StatusParams } from './protocol';
 import { findServer } from './server';
 
+const STOP_MS = 5000;
+
 export const INSTALL_SERVER = 'qcoder.installServer';
 
 const LANGUAGES = [
@@ -87,10 +89,15 @@ export class Connection implements vscode.Disposable {
   private async end(): Promise<void> {
     const client = this.client;
     this.client = undefined;
-    if (client?.state === State.Running) {
-      await client.stop();
+    try {
+      if (client?.state === State.Running) {
+        await client.stop(STOP_MS);
+      }
+      await client?.dispose();
+    } catch (error) {
+      // A server that is busy may be late with its answer; it is ended all the same.
+      this.log.warn(`ending the server: ${String(error)}`);
     }
-    await client?.dispose();
   }
 
   private options(): LanguageClientOptions {

@@ -5,6 +5,7 @@ import * as vscode from 'vscode';
 import type { LanguageClient } from 'vscode-languageclient/node';
 
 import { type Connection, INSTALL_SERVER } from './client';
+import type { Pages } from './documents';
 import { explanationText, statisticsText } from './pages';
 import {
   COMMAND_DOCSTRING,
@@ -38,6 +39,7 @@ const MENU: readonly (readonly [label: string, command: string])[] = [
 export function registerCommands(
   connection: Connection,
   log: vscode.LogOutputChannel,
+  pages: Pages,
   install: () => Promise<void>,
 ): vscode.Disposable[] {
   const commands: Record<string, () => unknown> = {
@@ -50,8 +52,8 @@ export function registerCommands(
     [INSTALL_SERVER]: install,
     'qcoder.indexAgain': () => onServer(connection, COMMAND_REINDEX, nothing),
     'qcoder.complete': () => vscode.commands.executeCommand('editor.action.inlineSuggest.trigger'),
-    'qcoder.explainLast': () => onPage(connection, explainLast),
-    'qcoder.statistics': () => onPage(connection, statistics),
+    'qcoder.explainLast': () => onPage(connection, pages, explainLast),
+    'qcoder.statistics': () => onPage(connection, pages, statistics),
     'qcoder.settings': () =>
       vscode.commands.executeCommand('workbench.action.openSettings', '@ext:qcoder.qcoder'),
     'qcoder.showLog': () => log.show(),
@@ -125,22 +127,22 @@ async function showMenu(): Promise<void> {
   }
 }
 
-type Page = (client: LanguageClient) => Promise<string>;
+type Page = (client: LanguageClient) => Promise<[name: string, markdown: string]>;
 
-const statistics: Page = async (client) =>
-  statisticsText(await client.sendRequest(STATISTICS, { days: 30 }));
+const statistics: Page = async (client) => [
+  'qcoder statistics',
+  statisticsText(await client.sendRequest(STATISTICS, { days: 30 })),
+];
 
 const explainLast: Page = async (client) => {
   const uri = vscode.window.activeTextEditor?.document.uri.toString();
-  return explanationText(await client.sendRequest(EXPLAIN_LAST, uri === undefined ? null : { uri }));
+  const facts = await client.sendRequest(EXPLAIN_LAST, uri === undefined ? null : { uri });
+  return ['qcoder last suggestion', explanationText(facts)];
 };
 
-/** Opens what the server says as a document that need not be saved. */
-async function onPage(connection: Connection, make: Page): Promise<void> {
+async function onPage(connection: Connection, pages: Pages, make: Page): Promise<void> {
   const client = running(connection);
   if (client !== undefined) {
-    const content = await make(client);
-    const document = await vscode.workspace.openTextDocument({ language: 'markdown', content });
-    await vscode.window.showTextDocument(document, { preview: true });
+    await pages.show(...(await make(client)));
   }
 }

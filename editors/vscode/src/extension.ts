@@ -7,6 +7,7 @@ import * as vscode from 'vscode';
 import { Connection } from './client';
 import { registerCommands, SHOW_MENU } from './commands';
 import { declaredKeys } from './config';
+import { Pages } from './documents';
 import { installServer } from './installing';
 import type { StatusParams } from './protocol';
 import { createStatusItem, showStatus } from './status';
@@ -31,6 +32,7 @@ export async function activate(context: vscode.ExtensionContext): Promise<Api> {
   };
   const current = new Connection(log, declaredKeys(manifest), report, environment);
   connection = current;
+  const pages = new Pages();
   const install = async () => {
     if (await installServer(context.extensionPath, environment, log)) {
       await current.restart();
@@ -40,7 +42,8 @@ export async function activate(context: vscode.ExtensionContext): Promise<Api> {
     log,
     item,
     current,
-    ...registerCommands(current, log, install),
+    pages,
+    ...registerCommands(current, log, pages, install),
     vscode.workspace.onDidGrantWorkspaceTrust(() => current.restart()),
     vscode.workspace.onDidChangeConfiguration((change) =>
       change.affectsConfiguration('qcoder.serverPath') ? current.restart() : undefined,

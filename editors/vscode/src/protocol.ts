@@ -41,7 +41,7 @@ export interface ModelsResult {
 /** Commands that the server runs (workspace/executeCommand); the language client registers them. */
 export const COMMAND_DOCSTRING = 'qcoder.generateDocstring';
 export const COMMAND_REVIEW = 'qcoder.reviewFile';
-export const COMMAND_REVIEW_CHANGES = 'qcoder.reviewChanges';
+export const COMMAND_REVIEW_CHANGES = 'qcoder.reviewSinceCommit';
 export const COMMAND_REINDEX = 'qcoder.reindex';
 export const COMMAND_RESTART = 'qcoder.restartEngine';
 export const COMMAND_EXPLAIN_RULE = 'qcoder.explainRule';

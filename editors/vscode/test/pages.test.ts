@@ -14,15 +14,31 @@ test('without figures, that is said', () => {
   assert.match(statisticsText({ shown: null }), /Nothing was counted yet/);
 });
 
-test('an explanation is a list of lists', () => {
-  const text = explanationText({
-    answer: 'shown',
-    tokens_reused: 40,
-    sources: [{ path: 'a`b.py', reason: 'imported' }],
-  });
-  assert.match(text, /- \*\*answer\*\*: `shown`/);
-  assert.match(text, /- \*\*tokens reused\*\*: 40/);
-  assert.match(text, / {4}- \*\*path\*\*: `a'b\.py`/);
+const FACTS = {
+  status: { kind: 'Normal', message: 'ready', reason: '' },
+  uri: 'file:///home/a%20b/shelf.py',
+  line: 28,
+  column: 4,
+  message: 'a suggestion was made',
+  confidence: 0.73712,
+  filters: ['suffix', 'indent'],
+  sources: { model: 1, ngram: 4 },
+  segments: [{ path: 'a`|b.py', start_line: 3, end_line: 9, tokens: 40, reason: 'imported' }],
+  timings_ms: { prefill: 12.3456 },
+};
+
+test('an explanation says where, why and how', () => {
+  const text = explanationText(FACTS);
+  assert.match(text, /At `shelf\.py:29:5`: \*\*a suggestion was made\*\*\. The server is ready\./);
+  assert.match(text, /\| confidence \| 0\.737 \|/);
+  assert.match(text, /\| filters \| `suffix`, `indent` \|/);
+  assert.match(text, /\| sources \| model 1, ngram 4 \|/);
+  assert.match(text, /\| `a'\\\|b\.py` \| 3-9 \| 40 \| imported \|/);
+  assert.match(text, /\| prefill \| 12\.346 \|/);
+});
+
+test('tables without rows are left out', () => {
+  assert.doesNotMatch(explanationText({ ...FACTS, segments: [], timings_ms: {} }), /## (Context|Mill)/);
 });
 
 test('an explanation of nothing says so', () => {
