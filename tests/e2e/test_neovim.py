@@ -86,6 +86,12 @@ def test_what_is_typed_as_suggested_asks_nothing(neovim: Editor) -> None:
     assert counts(neovim, "requests") == before
 
 
+def test_what_is_typed_before_the_model_is_there_is_answered_later(neovim: Editor) -> None:
+    neovim.setup()
+    neovim.type("Goshelf.")
+    neovim.wait_ghost(ALL)
+
+
 def test_another_character_takes_the_suggestion_away(neovim: Editor) -> None:
     neovim.setup()
     neovim.ready()
@@ -143,13 +149,14 @@ def test_tab_belongs_to_an_open_menu(neovim: Editor) -> None:
 def test_emoji_before_the_cursor_shifts_nothing(neovim: Editor) -> None:
     neovim.setup()
     neovim.ready()
-    neovim.type("Gox = '🦀🦀é'; shelf.")
+    neovim.type("Gox = '🦀🦀é'; print()<Left>")
+    neovim.type("shelf.")
     neovim.wait_ghost(ALL)
     neovim.type("<M-w>")
-    neovim.wait_line(-1, "    x = '🦀🦀é'; shelf.add")
+    neovim.wait_line(-1, "    x = '🦀🦀é'; print(shelf.add)")
     neovim.wait_ghost("(item, amount)")
     neovim.type("<Tab>")
-    neovim.wait_line(-1, "    x = '🦀🦀é'; shelf.add(item, amount)")
+    neovim.wait_line(-1, "    x = '🦀🦀é'; print(shelf.add(item, amount))")
 
 
 def test_suggestion_before_a_bracket_leaves_it_there(neovim: Editor) -> None:

@@ -35,6 +35,7 @@ local can_shift = vim.fn.has('nvim-0.10') == 1 -- virtual text may push what fol
 local shown ---@type { items: qcoder.Item[], index: integer }?
 local asked ---@type { client: vim.lsp.Client, id: integer }? the request that waits for its answer
 local latest ---@type qcoder.Place? where `refresh` was last
+local unanswered ---@type qcoder.Place? where the server could not answer yet
 local drawn ---@type integer? the buffer with grey text
 local turn = 0 -- raised by whatever makes answers and plans of before obsolete
 
@@ -193,7 +194,10 @@ local function ask(kind, index)
       asked = nil
     end
     local is_current = mine == turn and is_same(here, place()) and vim.fn.pumvisible() == 0
-    if err or type(result) ~= 'table' or not is_current then
+    if not is_current then
+      return
+    elseif err or type(result) ~= 'table' then
+      unanswered = here
       return
     end
     local items = {}
@@ -320,9 +324,9 @@ end
 
 --- Ask once more when the server has become able to answer.
 local function on_status()
-  if client_of.status.kind == 'Normal' and not M.is_visible() then
-    latest = nil
-    M.refresh()
+  if client_of.status.kind == 'Normal' and is_same(unanswered, place()) then
+    unanswered = nil
+    ask(AUTOMATIC, 1)
   end
 end
 
@@ -344,6 +348,9 @@ function M.attach(client, bufnr)
   on({ 'TextChangedI', 'TextChangedP', 'CursorMovedI' }, M.refresh)
   on({ 'InsertEnter', 'CompleteDone' }, function() vim.schedule(M.refresh) end)
   on({ 'InsertLeave', 'BufLeave' }, M.dismiss)
+  if bufnr == vim.api.nvim_get_current_buf() then
+    vim.schedule(M.refresh) -- somebody may be typing already
+  end
 end
 
 define_highlights()
