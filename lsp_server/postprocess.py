@@ -27,6 +27,9 @@ MIN_REPEATS = 3
 MAX_BRACKETS_CUT = 4
 NEAR_DUPLICATE = 0.95
 MIN_NEAR_LENGTH = 20
+UNINDENTED = re.compile(r"(?<=\n)(?=[^\s)\]}])")
+NEAR_CHARACTERS = 8000
+NEAR_FACTOR = 4
 SPECIAL = re.compile(r"<\|[a-z_]+\|>|^\s*```", re.MULTILINE)
 
 
@@ -41,6 +44,9 @@ class Around:
     suffix: str
     language: str
     earlier: tuple[str, tree_sitter.Tree] | None = field(default=None, compare=False, repr=False)
+    _counted: dict[tuple[str, int], int] = field(
+        default_factory=dict, init=False, compare=False, repr=False
+    )
 
     @cached_property
     def tree(self) -> tree_sitter.Tree | None:
@@ -57,14 +63,49 @@ class Around:
         return error_count(self.tree) if self.tree is not None else 0
 
     def errors_with(self, text: str, replaced: int) -> int:
-        """Syntax errors with an insertion at the cursor over `replaced` characters."""
+        """Syntax errors with an insertion at the cursor over `replaced` characters.
+
+        Parsing the whole text takes milliseconds where a bracket is open, so the lines around the
+        cursor are asked first: what they refuse is refused, and the number is the first that is too
+        many. They cannot allow: a row of a table is a statement, too, and only the whole text knows
+        that it is none.
+        """
         if self.tree is None:
             return 0
+        known = self._counted.get((text, replaced))
+        if known is None:
+            near = self._near
+            refused = near is not None and near.errors_with(text, replaced) > near.error_count
+            known = self.error_count + 1 if refused else self._errors_with(text, replaced)
+            self._counted[text, replaced] = known
+        return known
+
+    def _errors_with(self, text: str, replaced: int) -> int:
         old = self.prefix + self.suffix
         new = self.prefix + text + self.suffix[replaced:]
-        tree = reparse(new, self.language, self.tree, old)
+        tree = reparse(new, self.language, self.tree, old) if self.tree is not None else None
         # A parse that took too long proves nothing, so it must not let the text through.
         return error_count(tree) if tree is not None else self.error_count + 1
+
+    @cached_property
+    def _near(self) -> Around | None:
+        """The lines around the cursor from one that is not indented to another.
+
+        None where they are not much less than the text, or cannot stand alone (they begin in a
+        string, say): then they have errors that the whole text has not.
+        """
+        before = list(UNINDENTED.finditer(self.prefix[-NEAR_CHARACTERS:]))
+        behind = list(UNINDENTED.finditer(self.suffix[:NEAR_CHARACTERS]))
+        if len(before) < 2 or len(behind) < 2:
+            return None
+        # The cursor's own line may continue what stands above it: `except` its `try`.
+        first = before[-1] if self.line_prefix[:1].isspace() else before[-2]
+        start = max(0, len(self.prefix) - NEAR_CHARACTERS) + first.start()
+        end = behind[1].start()
+        if NEAR_FACTOR * (len(self.prefix) - start + end) > len(self.prefix) + len(self.suffix):
+            return None
+        near = Around(self.prefix[start:], self.suffix[:end], self.language)
+        return near if near.error_count <= self.error_count else None
 
     @property
     def line_prefix(self) -> str:

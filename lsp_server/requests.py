@@ -45,6 +45,9 @@ from qcoder.model.request import CancelToken, Priority
 
 logger = logging.getLogger(__name__)
 
+MENU_TRIGGERS = ".([="
+"""Behind these a menu opens by itself in clients without ghost text; in words it does anyway."""
+
 
 def make_server(config: str | None = None) -> QcoderServer:
     """A server with all handlers registered."""
@@ -86,7 +89,10 @@ def register_completion(server: QcoderServer) -> None:
             [convert.to_inline_item(codec, answer.rows, s) for s in answer.suggestions]
         )
 
-    @server.feature(types.TEXT_DOCUMENT_COMPLETION, types.CompletionOptions())
+    @server.feature(
+        types.TEXT_DOCUMENT_COMPLETION,
+        types.CompletionOptions(trigger_characters=[*MENU_TRIGGERS]),
+    )
     async def completion(
         ls: QcoderServer, params: types.CompletionParams
     ) -> types.CompletionList | None:
