@@ -1,7 +1,9 @@
 """From names to files, compactly: a dictionary of immutable bytes, so that a copy is a snapshot.
 
 A file is a number; the files of a name are its 32-bit numbers side by side, in no order. A million
-lines are about a million such pairs: as bytes they take a tenth of what lists of paths would.
+lines are about a million such pairs: as bytes they take a tenth of what lists of paths would. To a name
+of many files numbers are added in an array, since bytes would be copied each time; whoever needs all
+in bytes (`_joined`) ends these arrays.
 """
 
 from __future__ import annotations
@@ -13,6 +15,7 @@ from typing import Any
 
 _ID_BYTES = 4
 _EMPTY = b""
+_LONG_BYTES = 64 * _ID_BYTES
 
 
 class Postings:
@@ -20,21 +23,28 @@ class Postings:
 
     def __init__(self, entries: dict[str, bytes] | None = None) -> None:
         self._entries = {} if entries is None else entries
+        self._added: dict[str, array[int]] = {}
 
     def __contains__(self, name: str) -> bool:
         return name in self._entries
 
     def add(self, names: Iterable[str], number: int) -> None:
         """Add a file to names that do not have it yet."""
-        entries, packed = self._entries, array("I", (number,)).tobytes()
+        entries, added, packed = self._entries, self._added, array("I", (number,)).tobytes()
         get = entries.get
         for name in names:
-            entries[name] = get(name, _EMPTY) + packed
+            known = get(name, _EMPTY)
+            if len(known) < _LONG_BYTES:
+                entries[name] = known + packed
+            elif name in added:
+                added[name].append(number)
+            else:
+                added[name] = array("I", (number,))
 
     def remove(self, names: Iterable[str], number: int) -> None:
         """Take a file from names that have it."""
         for name in names:
-            numbers = array("I", self._entries[name])
+            numbers = array("I", self._joined(name))
             numbers.remove(number)
             if numbers:
                 self._entries[name] = numbers.tobytes()
@@ -43,11 +53,11 @@ class Postings:
 
     def files(self, name: str) -> Sequence[int]:
         """Numbers of the files of a name, in no order."""
-        return array("I", self._entries.get(name, _EMPTY))
+        return array("I", self._joined(name))
 
     def count(self, name: str) -> int:
         """How many files a name has."""
-        return len(self._entries.get(name, _EMPTY)) // _ID_BYTES
+        return len(self._joined(name)) // _ID_BYTES
 
     def names(self) -> Iterable[str]:
         """Every name."""
@@ -55,13 +65,26 @@ class Postings:
 
     def copy(self) -> Postings:
         """An independent copy; costs a look at every name, but copies no numbers."""
+        self._join()
         return Postings(self._entries.copy())
 
     def to_plain(self) -> list[Any]:
         """The msgpack form: names in one text, numbers in one array, and how many each has."""
+        self._join()
         values = self._entries.values()
         sizes = array("I", map(len, values))
         return ["\n".join(self._entries), sizes.tobytes(), b"".join(values)]
+
+    def _joined(self, name: str) -> bytes:
+        """The numbers of a name, all in bytes from now on."""
+        added = self._added.pop(name, None)
+        if added is not None:
+            self._entries[name] += added.tobytes()
+        return self._entries.get(name, _EMPTY)
+
+    def _join(self) -> None:
+        for name in tuple(self._added):
+            self._joined(name)
 
     @staticmethod
     def from_plain(plain: Sequence[Any]) -> Postings:

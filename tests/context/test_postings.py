@@ -14,12 +14,14 @@ def contents(postings: Postings) -> dict[str, set[int]]:
     return {name: set(postings.files(name)) for name in postings.names()}
 
 
-def test_random_changes_equal_those_of_sets() -> None:
+@pytest.mark.parametrize("spread", [5, 500])
+def test_random_changes_equal_those_of_sets(spread: int) -> None:
+    """With the wide spread names get long: the ones that are added to in an array."""
     rng = random.Random(3)
     postings, expected = Postings(), {}
     names = [f"name_{i}" for i in range(7)]
-    for _ in range(400):
-        name, number = rng.choice(names), rng.randrange(1 << 20, (1 << 20) + 5)
+    for step in range(80 * spread):
+        name, number = rng.choice(names), rng.randrange(1 << 20, (1 << 20) + spread)
         if number in expected.get(name, set()):
             postings.remove([name], number)
             expected[name].discard(number)
@@ -28,9 +30,23 @@ def test_random_changes_equal_those_of_sets() -> None:
         else:
             postings.add([name], number)
             expected.setdefault(name, set()).add(number)
-        assert postings.count(name) == len(expected.get(name, ()))
+        if step % 7 == 0:  # asking ends an array
+            assert postings.count(name) == len(expected.get(name, ()))
         assert (name in postings) == (name in expected)
     assert contents(postings) == expected
+
+
+def test_copy_and_saved_form_of_long_names_hold_all() -> None:
+    postings = Postings()
+    for number in range(300):
+        postings.add(["one"], number)
+    copied, saved = postings.copy(), Postings.from_plain(postings.to_plain())
+    for number in range(300, 400):
+        postings.add(["one"], number)
+        copied.add(["one"], number + 1000)
+    assert contents(postings) == {"one": set(range(400))}
+    assert contents(saved) == {"one": set(range(300))}
+    assert contents(copied) == {"one": {*range(300), *range(1300, 1400)}}
 
 
 def test_copy_does_not_follow_its_original() -> None:
