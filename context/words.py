@@ -13,7 +13,6 @@ import re
 from array import array
 from collections.abc import Iterator
 from functools import lru_cache
-from importlib.machinery import EXTENSION_SUFFIXES
 from itertools import accumulate, pairwise
 from pathlib import Path
 
@@ -25,6 +24,7 @@ _MIN_CHARS = 3
 _IDENTIFIER = re.compile(r"\b[^\W\d]\w{2,}")
 _NO_WORD = re.compile(r"[^\x00-\x7f\w]")
 _FOREIGN_DIGIT = re.compile(r"[^\D0-9]")
+_SUFFIXES = (".abi3.so", ".pyd")
 _NINE = ord("9")
 _NO_NAME = -1
 # Every character that is no part of a word becomes a space; line breaks stay.
@@ -74,7 +74,7 @@ def chunk_positions(chunk: bytes) -> array[int]:
 @lru_cache(maxsize=1)
 def _library() -> ctypes.CDLL | None:
     folder = Path(__file__).parent
-    for path in (folder / f"_words{suffix}" for suffix in EXTENSION_SUFFIXES):
+    for path in (folder / f"_words{suffix}" for suffix in _SUFFIXES):
         if path.exists():
             try:
                 found = ctypes.CDLL(str(path))

@@ -11,7 +11,6 @@ import logging
 import os
 import threading
 from functools import lru_cache
-from importlib.machinery import EXTENSION_SUFFIXES
 from pathlib import Path
 from typing import Any
 
@@ -23,6 +22,9 @@ from qcoder.kernels.tiled import TiledShape
 
 logger = logging.getLogger(__name__)
 
+SUFFIXES = (".abi3.so", ".pyd")
+"""How the library's name ends: it knows nothing of Python, so it serves every version."""
+
 INSTRUCTIONS = ("plain", "avx2", "avx512_vnni", "neon")
 """Instruction sets by the number that the library gives them."""
 
@@ -31,7 +33,7 @@ INSTRUCTIONS = ("plain", "avx2", "avx512_vnni", "neon")
 def library() -> ctypes.CDLL | None:
     """The library, its functions declared; None when it is not there or does not load."""
     folder = Path(__file__).parent
-    for suffix in EXTENSION_SUFFIXES:
+    for suffix in SUFFIXES:
         path = folder / f"_native{suffix}"
         if path.exists():
             try:

@@ -62,6 +62,11 @@ def test_wheel_holds_what_is_compiled(wheel: zipfile.ZipFile) -> None:
     assert found == {"qcoder/kernels/_native", "qcoder/context/_words"}
 
 
+def test_one_wheel_serves_every_python(wheel: zipfile.ZipFile) -> None:
+    assert "-cp311-abi3-" in str(wheel.filename)
+    assert all(".abi3." in name for name in wheel.namelist() if is_compiled(name))
+
+
 def is_compiled(name: str) -> bool:
     return name.startswith(("qcoder/kernels/_native.", "qcoder/context/_words."))
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import random
 from collections.abc import Callable
-from importlib.machinery import EXTENSION_SUFFIXES
 from pathlib import Path
 
 import pytest
@@ -72,6 +71,6 @@ def test_compiled_code_says_the_same() -> None:
 def test_a_library_that_does_not_load_is_done_without(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    (tmp_path / f"_words{EXTENSION_SUFFIXES[0]}").write_bytes(b"no library")
+    (tmp_path / f"_words{words._SUFFIXES[0]}").write_bytes(b"no library")
     monkeypatch.setattr(words, "__file__", str(tmp_path / "words.py"))
     assert words._library.__wrapped__() is None
