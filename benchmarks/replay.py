@@ -85,6 +85,9 @@ def main() -> None:
     """Type and report."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--keys", type=int, default=1000)
+    parser.add_argument(
+        "--seed", type=int, default=SEED, help="which spots, and how they are typed"
+    )
     parser.add_argument("--model", default="default")
     parser.add_argument("--min-confidence", type=float, help="show more than the default does")
     parser.add_argument("--format", choices=("text", "json"), default="text")
@@ -92,19 +95,19 @@ def main() -> None:
     options: dict[str, Any] = {"model": {"name": args.model}}
     if args.min_confidence is not None:
         options["completion"] = {"minConfidence": args.min_confidence}
-    figures = run(args.keys, options)
+    figures = run(args.keys, options, args.seed)
     targets = (*(TYPING if args.keys else ()), *TIMES)
     notes = [f"{figures['keys']:.0f} keys, median gap {GAP_S} s; nothing is accepted; {options}"]
-    result = report(figures, targets, seed=SEED, notes=notes)
+    result = report(figures, targets, seed=args.seed, notes=notes)
     if args.format == "json":
         print(json.dumps(result))
     else:
         print("\n".join(f"{name:32} {value}" for name, value in figures.items()))
 
 
-def run(keys: int, options: dict[str, Any]) -> dict[str, float]:
+def run(keys: int, options: dict[str, Any], seed: int) -> dict[str, float]:
     """Type so many keys into the workspace of a server with these options; the figures."""
-    rng, tally = random.Random(SEED), Tally()
+    rng, tally = random.Random(seed), Tally()
     with tempfile.TemporaryDirectory(prefix="qcoder-replay-") as folder:
         root = Path(folder).resolve() / "workspace"
         copy_sources(Path(__file__).resolve().parents[1], root)

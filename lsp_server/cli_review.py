@@ -24,7 +24,8 @@ from qcoder.lsp_server.settings import Settings
 from qcoder.lsp_server.snapshot import Finding
 from qcoder.model.engine import Engine
 
-NICENESS = 5
+NICENESS = 19
+"""Of a review beside editors: it gets the time that nobody who types wants."""
 
 FAILING = {"error": ("error",), "warning": ("error", "warning"), "never": ()}
 
