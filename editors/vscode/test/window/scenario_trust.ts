@@ -1,4 +1,4 @@
-// A workspace that is not trusted chooses no program and no model; trusting it restarts the server.
+// A workspace chooses the server's program once it is trusted, and not before.
 
 import * as fs from 'node:fs';
 import * as path from 'node:path';
@@ -13,7 +13,7 @@ export async function trust(run: Run): Promise<void> {
   const workspace = makeWorkspace(path.join(run.folder, 'shop'));
   const marker = path.join(run.folder, 'executed');
   const program = path.join(workspace, 'qcoder-lsp');
-  fs.writeFileSync(program, `#!/bin/sh\ntouch ${marker}\n`, { mode: 0o755 });
+  fs.writeFileSync(program, `#!/bin/sh\ntouch ${marker}\nexec ${run.server} "$@"\n`, { mode: 0o755 });
   fs.mkdirSync(path.join(workspace, '.vscode'));
   const settings = { 'qcoder.serverPath': program };
   fs.writeFileSync(path.join(workspace, '.vscode', 'settings.json'), JSON.stringify(settings));
@@ -43,8 +43,12 @@ export async function trust(run: Run): Promise<void> {
     await window.run('Workspaces: Manage Workspace Trust');
     await window.page.locator('.workspace-trust-editor').waitFor();
     await window.page.locator('.workspace-trust-editor .monaco-button', { hasText: /^Trust$/ }).first().click();
-    await window.until('restart', async () => processes(run.server).some(([pid]) => pid !== before[0]));
-    run.seen('the server is restarted when the workspace is trusted');
+    await window.until("the workspace's program", () => Promise.resolve(fs.existsSync(marker)));
+    await window.until('end of the first server', () =>
+      Promise.resolve(!processes(run.server).some(([pid]) => pid === before[0])),
+    );
+    await window.ready();
+    run.seen("when the workspace is trusted, its program takes the server's place");
   } finally {
     await server.stop();
   }
