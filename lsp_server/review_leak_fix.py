@@ -11,6 +11,7 @@ from qcoder.lsp_server.python_tree import (
     text_of,
     walk,
 )
+from qcoder.lsp_server.review_openers import BORROWERS
 from qcoder.lsp_server.review_rule import Replacement
 
 NEW_NAME = "file"
@@ -23,20 +24,18 @@ DEFERRED = frozenset(
 )  # fmt: skip
 """What a call inside of is not made exactly once, when its statement runs."""
 
-BINDING = frozenset(
-    {
-        "assignment", "augmented_assignment", "named_expression", "for_statement", "for_in_clause",
-        "as_pattern_target", "pattern_list", "tuple_pattern", "list_pattern", "delete_statement",
-        "parameters", "default_parameter", "global_statement", "nonlocal_statement",
-    }
-)  # fmt: skip
+LATER = frozenset({*SCOPES, "generator_expression"})
+"""What runs when its statement is over."""
+
+LAZY = frozenset({"numpy.load"})
+"""Of the calls that keep no argument those that read on through what they return."""
 
 
 def with_local(call: Node, name: Node, function: Node, file: PythonFile) -> Replacement | None:
     """`with call as name:` around the statements of its block, up to the last one that uses `name`.
 
-    None where the name is bound again or used outside of the block, where nothing uses it, and where
-    indentation would change a string.
+    None where the name is bound again or used outside of the block, where nothing uses it or something
+    may use it later (a generator, `csv.reader`), and where indentation would change a string.
     """
     statement, known = statement_of(name), text_of(name)
     assignment = name.parent
@@ -50,7 +49,9 @@ def with_local(call: Node, name: Node, function: Node, file: PythonFile) -> Repl
     body = [s for s in behind if s.end_byte <= users[-1].end_byte]
     inside = sum(len(named(s, known)) for s in (statement, *body))
     everywhere = named(function, known)
-    if len(everywhere) != inside or any(is_bound(use) for use in everywhere if use != name):
+    if len(everywhere) != inside or not all(
+        is_over(use, file) for use in everywhere if use != name
+    ):
         return None
     if any(is_string_of_lines(node) for s in body for node in walk(s)):
         return None
@@ -71,6 +72,12 @@ def with_passing(call: Node, file: PythonFile) -> Replacement | None:
     if statement.type not in SIMPLE or not is_alone(statement):
         return None
     if any(p.type in DEFERRED for p in nearer) or named(scope, NEW_NAME):
+        return None
+    taker = called_with(call)
+    if taker is not None and not is_eager(taker, file):
+        return None
+    # What is called before the file is opened would be called behind that.
+    if any(n.type in ("call", "await") and n.end_byte <= call.start_byte for n in walk(statement)):
         return None
     if any(is_string_of_lines(node) for node in walk(statement)):
         return None
@@ -102,14 +109,39 @@ def named(node: Node, name: str) -> list[Node]:
     return [n for n in walk(node) if n.type == "identifier" and text_of(n) == name]
 
 
-def is_bound(name: Node) -> bool:
-    """Whether a name gets a value at a place where it occurs."""
-    parent = name.parent
-    if parent is None or parent.type not in BINDING:
+def is_over(use: Node, file: PythonFile) -> bool:
+    """Whether a use of an open file is over when its statement is: nothing reads it later."""
+    statement = statement_of(use)
+    if any(p.type in LATER for p in parents(use) if p.start_byte >= statement.start_byte):
         return False
-    return (
-        parent.child_by_field_name("right") != name and parent.child_by_field_name("value") != name
-    )
+    parent = use.parent
+    if parent is None:
+        return False
+    if parent.type == "attribute":
+        call = parent.parent
+        called = call is not None and call.type == "call"
+        return called and parent.child_by_field_name("object") == use
+    if parent.type in ("for_statement", "for_in_clause"):
+        return parent.child_by_field_name("right") == use
+    return is_eager(called_with(use), file)
+
+
+def called_with(argument: Node) -> Node | None:
+    """The call that a node is an argument of; None for other nodes."""
+    around = argument.parent
+    if around is not None and around.type == "keyword_argument":
+        around = around.parent
+    inside = around is not None and around.type == "argument_list"
+    return around.parent if inside and around is not None else None
+
+
+def is_eager(call: Node | None, file: PythonFile) -> bool:
+    """Whether a call is done with its arguments when it returns, or nobody gets what it returns."""
+    if call is None or call.type != "call":
+        return False
+    dropped = call.parent is not None and call.parent.type == "expression_statement"
+    name = file.callee(call)
+    return dropped or (name in BORROWERS and name not in LAZY)
 
 
 def is_string_of_lines(node: Node) -> bool:
@@ -119,7 +151,7 @@ def is_string_of_lines(node: Node) -> bool:
 
 def between(file: PythonFile, start: int, end: int) -> str:
     """Text between two bytes."""
-    return (file.root.text or b"")[start:end].decode("utf-8", "replace")
+    return file.data[start:end].decode("utf-8", "replace")
 
 
 def indent_of(node: Node, file: PythonFile) -> str:

@@ -53,6 +53,18 @@ def test_the_block_up_to_the_last_use_goes_into_the_with_statement() -> None:
     )
 
 
+def test_blank_lines_before_the_code_shift_nothing() -> None:
+    before = "\n\n  \n" + function("h = open(path)", "return json.load(h)")
+    after = function("with open(path) as h:", "    return json.load(h)")
+    assert fixed(before) == "\n\n  \n" + after
+
+
+def test_uses_that_are_over_at_once_are_kept() -> None:
+    body = ["print(more, h)", "rows = [int(line) for line in h]", "rest = list(h)"]
+    after = ["with open(path) as h:", *(f"    {line}" for line in body), "return rows, rest"]
+    assert fixed(function("h = open(path)", *body, "return rows, rest")) == function(*after)
+
+
 def test_a_return_and_lines_of_brackets_are_kept() -> None:
     before = function("h = open(", "    path,", ")", "return json.load(", "    h", ")")
     after = function(
@@ -88,6 +100,11 @@ def test_a_file_used_in_passing_gets_a_name() -> None:
         ["h = open(path)", "h.write(more)", "h = open(more)", "h.write(path)", "h.close()"],
         ["g = h = open(path)", "h.write(more)"],
         ["if more:", "    h = open(path)", "    h.write(more)", "print(h)"],
+        ["h = open(path)", "return (line for line in h)"],
+        ["h = open(path)", "rows = csv.reader(h)", "for row in rows:", "    print(row)"],
+        ["h = open(path)", "rows = map(int, h)", "return sum(rows)"],
+        ["h = open(path)", "read = h.read", "return read()"],
+        ["h = open(path)", "data = numpy.load(h)", "return data"],
     ],
 )
 def test_what_with_would_change_is_only_told(body: list[str]) -> None:
@@ -104,6 +121,7 @@ def test_what_with_would_change_is_only_told(body: list[str]) -> None:
         "text = open(path).read() + '''\n'''",
         "a = 1; text = open(path).read()",
         "f = lambda: open(path).read()",
+        "text = make(path) + open(path).read()",
     ],
 )
 def test_a_use_in_passing_that_is_not_one_plain_statement_is_only_told(statement: str) -> None:
