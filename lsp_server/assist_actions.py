@@ -23,11 +23,10 @@ from qcoder.lsp_server.assistance import (
     explained,
     run_test,
 )
-from qcoder.lsp_server.completion import is_refused
 from qcoder.lsp_server.docstring_actions import wants
 from qcoder.lsp_server.lifecycle import asked as answered
 from qcoder.lsp_server.server import QcoderServer
-from qcoder.lsp_server.snapshot import Snapshot
+from qcoder.lsp_server.snapshot import Snapshot, is_refused
 from qcoder.lsp_server.work_progress import WorkProgress
 from qcoder.model.engine import Engine
 from qcoder.model.request import CancelToken, Priority

@@ -13,9 +13,8 @@ from qcoder.lsp_server.asking import Asked, chat_template
 from qcoder.lsp_server.assistance import RUNNABLE, TESTS, drafted, explained, run_test
 from qcoder.lsp_server.cli_engine import load_engine, workspace_model
 from qcoder.lsp_server.cli_workspace import settings_of
-from qcoder.lsp_server.completion import is_refused
 from qcoder.lsp_server.headless import InputError, snapshot_of_file
-from qcoder.lsp_server.snapshot import Snapshot
+from qcoder.lsp_server.snapshot import Snapshot, is_refused
 from qcoder.model.request import CancelToken, Priority
 
 

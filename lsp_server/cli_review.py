@@ -21,7 +21,7 @@ from qcoder.lsp_server.headless import InputError, read_text, snapshot_of_file
 from qcoder.lsp_server.report_formats import FORMATS
 from qcoder.lsp_server.review import is_reviewed, review_document
 from qcoder.lsp_server.settings import Settings
-from qcoder.lsp_server.snapshot import Finding
+from qcoder.lsp_server.snapshot import Finding, is_refused
 from qcoder.model.engine import Engine
 
 NICENESS = 19
@@ -49,6 +49,9 @@ def review(args: argparse.Namespace) -> int:
             late = True
             break
         snapshot = snapshot_of_file(root / target.path, root, settings, None, target.text)
+        if is_refused(snapshot):
+            print(f"{target.path}: left out; `qcoder doctor --why` says why", file=sys.stderr)
+            continue
         findings += [
             finding
             for finding in review_document(snapshot, engine, changed)

@@ -11,7 +11,6 @@ from collections.abc import Iterator
 from dataclasses import dataclass, replace
 
 from qcoder.context.pack import WINDOW_SLACK, pack
-from qcoder.context.privacy import exclude_spec, refused
 from qcoder.context.repack import repack
 from qcoder.context.segments import PackedContext
 from qcoder.lsp_server.attempt import Attempt, Reason
@@ -20,7 +19,7 @@ from qcoder.lsp_server.completion_shape import Watch, block_end, either, wants_l
 from qcoder.lsp_server.novel_names import doubted, novel_names
 from qcoder.lsp_server.postprocess import Around, Cleaned, clean, may_complete_here
 from qcoder.lsp_server.prompts import SPECIAL_TOKENS, fim_prompt
-from qcoder.lsp_server.snapshot import Snapshot, Suggestion, TextEdit
+from qcoder.lsp_server.snapshot import Snapshot, Suggestion, TextEdit, is_refused
 from qcoder.lsp_server.writing import MIN_BEGINNING, Generated, collect
 from qcoder.model.confidence import Confidence
 from qcoder.model.engine import Engine
@@ -348,13 +347,6 @@ def obstacle(snapshot: Snapshot, around: Around, invoked: bool) -> Reason | None
     if not (invoked or may_complete_here(around)):
         return "mid-line"
     return "refused" if is_refused(snapshot) else None
-
-
-def is_refused(snapshot: Snapshot) -> bool:
-    """Whether the privacy gate keeps the open document from the model, by name or content."""
-    exclude = exclude_spec(snapshot.settings.privacy.exclude)
-    data = snapshot.document.text.encode("utf-8", "replace")
-    return refused(snapshot.path, data, exclude) is not None
 
 
 def around_cursor(

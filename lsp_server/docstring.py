@@ -15,7 +15,6 @@ from dataclasses import replace
 from pathlib import Path, PurePosixPath
 
 from qcoder.context.segments import Document
-from qcoder.lsp_server.completion import is_refused
 from qcoder.lsp_server.docstring_comment import comment_shapes
 from qcoder.lsp_server.docstring_convention import convention_for, detect_style
 from qcoder.lsp_server.docstring_drift import Drift, drift_of
@@ -29,7 +28,7 @@ from qcoder.lsp_server.docstring_style import Convention, Prose
 from qcoder.lsp_server.docstring_tags import content, insertion, rendered
 from qcoder.lsp_server.docstring_words import third_person
 from qcoder.lsp_server.postprocess import errors
-from qcoder.lsp_server.snapshot import DocstringEdit, Snapshot, TextEdit
+from qcoder.lsp_server.snapshot import DocstringEdit, Snapshot, TextEdit, is_refused
 from qcoder.model.engine import Engine
 from qcoder.model.request import CancelToken
 

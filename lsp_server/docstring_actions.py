@@ -12,13 +12,12 @@ from typing import Any
 from lsprotocol import types
 
 from qcoder.lsp_server import convert, jobs, protocol
-from qcoder.lsp_server.completion import is_refused
 from qcoder.lsp_server.docstring import docstring_edits, shapes_of
 from qcoder.lsp_server.docstring_drift import drift_of
 from qcoder.lsp_server.docstring_python import MODULE
 from qcoder.lsp_server.docstring_shape import Shape
 from qcoder.lsp_server.server import QcoderServer
-from qcoder.lsp_server.snapshot import DocstringEdit, Snapshot
+from qcoder.lsp_server.snapshot import DocstringEdit, Snapshot, is_refused
 from qcoder.lsp_server.work_progress import WorkProgress
 from qcoder.model.request import CancelToken, Priority
 

@@ -14,7 +14,6 @@ from functools import cached_property
 
 from qcoder.context.languages import language_of
 from qcoder.context.parse import Definition, outline
-from qcoder.context.privacy import exclude_spec, refused
 from qcoder.context.segments import Document
 from qcoder.lsp_server.asking import Asked, chat_template
 from qcoder.lsp_server.review_generated import remarks
@@ -30,7 +29,7 @@ from qcoder.lsp_server.review_likelihood import THRESHOLDS, Doubt, doubts
 from qcoder.lsp_server.review_matches import matches
 from qcoder.lsp_server.review_rule import Match, Rule
 from qcoder.lsp_server.review_rules import rules_for
-from qcoder.lsp_server.snapshot import Finding, Snapshot
+from qcoder.lsp_server.snapshot import Finding, Snapshot, is_refused
 from qcoder.model.engine import Engine
 from qcoder.model.request import CancelToken, Priority
 
@@ -92,7 +91,7 @@ def review_document(
     cancel: CancelToken | None = None,
 ) -> list[Finding]:
     """Findings in file order; `changed` limits them to those 0-based lines (None: all)."""
-    if refused(snapshot.path, None, exclude_spec(snapshot.settings.privacy.exclude)) is not None:
+    if is_refused(snapshot):
         return []
     document = snapshot.document
     if IGNORE_FILE.search(document.text):

@@ -6,7 +6,7 @@ review then says what is in it) or when the command runs again.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from lsprotocol import types
@@ -14,14 +14,14 @@ from lsprotocol import types
 from qcoder.context.privacy import exclude_spec, refused
 from qcoder.lsp_server import convert, diagnostics, jobs, protocol
 from qcoder.lsp_server.assist_actions import say
-from qcoder.lsp_server.changes import since, top_level
+from qcoder.lsp_server.changes import ChangedFile, since, top_level
 from qcoder.lsp_server.documents import rows_of
-from qcoder.lsp_server.headless import InputError, read_text
+from qcoder.lsp_server.headless import InputError
+from qcoder.lsp_server.report_formats import count
 from qcoder.lsp_server.review import is_reviewed, review_document
 from qcoder.lsp_server.server import QcoderServer
 from qcoder.lsp_server.snapshot import Finding, Snapshot
 from qcoder.lsp_server.work_progress import WorkProgress
-from qcoder.model.engine import Engine
 from qcoder.model.request import CancelToken, Priority
 
 KEY = "review of changes"
@@ -40,7 +40,7 @@ def register_review_changes(server: QcoderServer) -> None:
             Priority.REVIEW,
             lambda _: changed_files(tuple(ls.roots), exclude),
         )
-        if not isinstance(found, list):
+        if not isinstance(found, dict):
             say(ls, found or "The changes could not be listed; see the log.", good=False)
             return None
         counts = await review_files(ls, found)
@@ -56,41 +56,43 @@ def take_back(ls: QcoderServer) -> None:
     ls.unopened_findings.clear()
 
 
-def changed_files(roots: Sequence[Path], exclude: Sequence[str]) -> list[Path] | str:
+def changed_files(roots: Sequence[Path], exclude: Sequence[str]) -> dict[Path, ChangedFile] | str:
     """Changed files under `roots` that may be read and that some rule knows, or what is wrong."""
-    spec, found = exclude_spec(tuple(exclude)), dict[Path, None]()
-    if not roots:
-        return "Open a folder to review its changes."
+    spec, found, wrong = exclude_spec(exclude), dict[Path, ChangedFile](), ""
     for root in roots:
         try:
             top = top_level(root)
-            paths = [file.path for file in since(top, "HEAD")]
+            changed = since(top, "HEAD")
         except InputError as error:
-            return str(error)
-        inside = (top / path for path in paths if is_reviewed(path))
-        for path in inside:
-            if path.is_relative_to(root.resolve()) or path.is_relative_to(root):
-                relative = path.relative_to(top).as_posix()
-                if refused(relative, None, spec) is None:
-                    found[path] = None
-    return list(found)
+            wrong = str(error)
+            continue
+        for file in changed:
+            path = top / file.path
+            inside = path.is_relative_to(root.resolve()) or path.is_relative_to(root)
+            if inside and is_reviewed(file.path) and refused(file.path, None, spec) is None:
+                found[path] = file
+    if not roots:
+        return "Open a folder to review its changes."
+    return wrong if wrong and not found else found
 
 
-async def review_files(ls: QcoderServer, paths: Sequence[Path]) -> dict[str, int] | None:
+async def review_files(
+    ls: QcoderServer, files: Mapping[Path, ChangedFile]
+) -> dict[str, int] | None:
     """Review each file's changed lines and send what is found; None when the user cancels."""
     stop = CancelToken()
-    thread = ls.session.engine_thread
-    counts = {"files": len(paths), "files_with_findings": 0, "findings": 0}
+    counts = {"files": len(files), "files_with_findings": 0, "findings": 0}
 
     def cancel() -> None:
         stop.cancel()
-        thread.cancel(KEY)
+        ls.session.engine_thread.cancel(KEY)
+        ls.session.rules_thread.cancel(KEY)
 
     progress = WorkProgress(ls, "qcoder: reviewing changes", cancel)
     try:
-        for done, path in enumerate(paths):
-            progress.report(done, len(paths))
-            findings = await review_file(ls, path)
+        for done, (path, file) in enumerate(files.items()):
+            progress.report(done, len(files))
+            findings = await review_file(ls, path, file)
             if stop.cancelled:
                 return None
             counts["findings"] += len(findings)
@@ -100,16 +102,17 @@ async def review_files(ls: QcoderServer, paths: Sequence[Path]) -> dict[str, int
     return counts
 
 
-async def review_file(ls: QcoderServer, path: Path) -> list[Finding]:
+async def review_file(ls: QcoderServer, path: Path, file: ChangedFile) -> list[Finding]:
     """Findings in one file's changed lines, sent to the client."""
-    opened = {convert.path_of(uri): uri for uri in tuple(ls.workspace.text_documents)}
-    uri = opened.get(path)
-    snapshot = ls.snapshot(uri) if uri is not None else unopened(ls, path)
-    review = ls.session.settings.review
-    if snapshot is None or not review.enabled:
+    uri = open_uri(ls, path)
+    if uri is not None:
+        snapshot = ls.snapshot(uri)
+    else:
+        snapshot = ls.session.snapshot(path.as_uri(), path, 0, file.text)
+    if snapshot is None or not snapshot.settings.review.enabled:
         return []
-    engine = ls.session.engine if review.model_hints else None
-    findings = await of_changed_lines(ls, snapshot, engine)
+    findings = await of_changed_lines(ls, snapshot, file.lines if uri is None else None)
+    uri = open_uri(ls, path)  # it may have been opened meanwhile
     if uri is not None:
         diagnostics.review_again(ls, uri)
     elif findings:
@@ -121,23 +124,24 @@ async def review_file(ls: QcoderServer, path: Path) -> list[Finding]:
     return findings
 
 
-def unopened(ls: QcoderServer, path: Path) -> Snapshot | None:
-    """Snapshot of a file on disk; None where it has gone or is no text."""
-    try:
-        return ls.session.snapshot(path.as_uri(), path, 0, read_text(path))
-    except InputError:
-        return None
+def open_uri(ls: QcoderServer, path: Path) -> str | None:
+    """The client's URI of an open file; None for others."""
+    uris = tuple(ls.workspace.text_documents)
+    return next((uri for uri in uris if convert.path_of(uri) == path), None)
 
 
 async def of_changed_lines(
-    ls: QcoderServer, snapshot: Snapshot, engine: Engine | None
+    ls: QcoderServer, snapshot: Snapshot, lines: frozenset[int] | None
 ) -> list[Finding]:
-    """What the rules find, and the model where there is one."""
+    """What rules and model find on these 0-based lines (None: those of the buffer that git has not)."""
+    engine = ls.session.engine if snapshot.settings.review.model_hints else None
 
     def work(token: CancelToken) -> list[Finding]:
-        return review_document(snapshot, engine, diagnostics.changed_lines(snapshot), token)
+        changed = diagnostics.changed_lines(snapshot) if lines is None else lines
+        return review_document(snapshot, engine, changed, token)
 
-    return await jobs.attempt(ls.session.engine_thread, KEY, Priority.REVIEW, work) or []
+    thread = ls.session.engine_thread if engine is not None else ls.session.rules_thread
+    return await jobs.attempt(thread, KEY, Priority.REVIEW, work) or []
 
 
 def summary(counts: dict[str, int]) -> str:
@@ -145,11 +149,6 @@ def summary(counts: dict[str, int]) -> str:
     if not counts["files"]:
         return "Nothing has changed since the last commit."
     if not counts["findings"]:
-        return f"Nothing to say about {counted(counts['files'], 'changed file')}."
-    files = f"{counts['files_with_findings']} of {counted(counts['files'], 'changed file')}"
-    return f"{counted(counts['findings'], 'finding')} in {files}."
-
-
-def counted(number: int, noun: str) -> str:
-    """`1 file`, `2 files`."""
-    return f"{number} {noun}" if number == 1 else f"{number} {noun}s"
+        return f"Nothing to say about {count(counts['files'], 'changed file')}."
+    files = f"{counts['files_with_findings']} of {count(counts['files'], 'changed file')}"
+    return f"{count(counts['findings'], 'finding')} in {files}."

@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Literal
 
 from qcoder.context.index import Index
+from qcoder.context.privacy import exclude_spec, refused
 from qcoder.context.segments import Document, PackedContext
 from qcoder.lsp_server.settings import Settings
 from qcoder.model.ngram import SuffixTable
@@ -32,6 +33,13 @@ class Snapshot:
     settings: Settings
     copy_tables: tuple[SuffixTable, ...] = ()
     recent: tuple[str, ...] = ()
+
+
+def is_refused(snapshot: Snapshot) -> bool:
+    """Whether the privacy gate keeps a document from every task, by name or content."""
+    exclude = exclude_spec(snapshot.settings.privacy.exclude)
+    data = snapshot.document.text.encode("utf-8", "replace")
+    return refused(snapshot.path, data, exclude) is not None
 
 
 @dataclass(frozen=True, slots=True)

@@ -43,6 +43,8 @@ def test_suppression(comment: str, silent: bool) -> None:
 def test_disabled_rule_and_refused_file_stay_silent() -> None:
     assert review(LEAK, disabled_rules=("resource-leak",)) == []
     assert review(LEAK, path="pkg/.env") == []
+    token = "AKIA" + "ABCDEFGHIJ234567"
+    assert review(f'KEY = "{token}"\n{LEAK}') == []
 
 
 def test_only_changed_lines_are_reported() -> None:

@@ -89,6 +89,23 @@ async def test_what_may_not_be_read_is_not_reviewed(editor: Any, checkout: Path)
     assert counts == {"files": 0, "files_with_findings": 0, "findings": 0}
 
 
+async def test_a_folder_outside_of_git_does_not_hide_another(
+    editor: Any, checkout: Path, tmp_path_factory: pytest.TempPathFactory
+) -> None:
+    (checkout / "new.py").write_text(CLEAN + LEAK)
+    await editor.start(tmp_path_factory.mktemp("plain"), checkout)
+    counts = await editor.ask("workspace/executeCommand", COMMAND)
+    assert counts == {"files": 1, "files_with_findings": 1, "findings": 1}
+
+
+async def test_unsaved_text_of_an_open_file_counts(editor: Any, checkout: Path) -> None:
+    (checkout / "new.py").write_text(CLEAN + "\nLIMIT = 3\n")
+    await editor.start(checkout)
+    editor.open(checkout / "new.py", CLEAN + LEAK)
+    counts = await editor.ask("workspace/executeCommand", COMMAND)
+    assert counts == {"files": 1, "files_with_findings": 1, "findings": 1}
+
+
 async def test_a_folder_outside_of_git_is_told_so(editor: Any, tmp_path: Path) -> None:
     await editor.start(tmp_path)
     assert await editor.ask("workspace/executeCommand", COMMAND) is None
