@@ -22,11 +22,15 @@ __all__ = [
     "Definition",
     "Parsed",
     "Syntax",
+    "changed_span",
+    "encode",
     "error_count",
     "outline",
     "parse",
+    "parse_bytes",
     "read_syntax",
     "reparse",
+    "reparse_bytes",
     "syntax",
 ]
 
@@ -58,17 +62,21 @@ def parse(
 
     `old` is the tree of an earlier version to which `Tree.edit` was applied (see `reparse`).
     """
-    return _parse_bytes(_encode(text), language, old, timeout_s)
+    return parse_bytes(encode(text), language, old, timeout_s)
 
 
 def reparse(
     text: str, language: str, old: tree_sitter.Tree, old_text: str
 ) -> tree_sitter.Tree | None:
     """Parse `text` reusing the tree of `old_text`: costs what changed, not what is there."""
-    new_data, old_data = _encode(text), _encode(old_text)
-    start = _common_prefix(old_data, new_data)
-    shared = _common_prefix(old_data[start:][::-1], new_data[start:][::-1])
-    old_end, new_end = len(old_data) - shared, len(new_data) - shared
+    return reparse_bytes(encode(text), language, old, encode(old_text))
+
+
+def reparse_bytes(
+    new_data: bytes, language: str, old: tree_sitter.Tree, old_data: bytes
+) -> tree_sitter.Tree | None:
+    """The same for texts in UTF-8."""
+    start, old_end, new_end = changed_span(old_data, new_data)
     edited = old.copy()
     edited.edit(
         start,
@@ -78,7 +86,14 @@ def reparse(
         _point(old_data, old_end),
         _point(new_data, new_end),
     )
-    return _parse_bytes(new_data, language, edited, PARSE_TIMEOUT_S)
+    return parse_bytes(new_data, language, edited)
+
+
+def changed_span(old: bytes, new: bytes) -> tuple[int, int, int]:
+    """Where two texts differ: from one offset to an end in the old one and an end in the new one."""
+    start = _common_prefix(old, new)
+    shared = _common_suffix(old, new, min(len(old), len(new)) - start)
+    return start, len(old) - shared, len(new) - shared
 
 
 def error_count(tree: tree_sitter.Tree) -> int:
@@ -109,13 +124,13 @@ def read_syntax(text: str, language: str, before: Parsed | None = None) -> Parse
     query = languages.query(language)
     if spec is None or query is None:
         return Parsed(text, None, Syntax())
-    data = _encode(text)
+    data = encode(text)
     if spec.data and len(data) > _MAX_DATA_BYTES:
         return Parsed(text, None, Syntax())
     if before is not None and before.tree is not None:
         tree = reparse(text, language, before.tree, before.text)
     else:
-        tree = _parse_bytes(data, language, None, PARSE_TIMEOUT_S)
+        tree = parse_bytes(data, language)
     if tree is None or _is_hopeless(tree):
         return Parsed(text, None, Syntax())
     return Parsed(text, tree, extract(data, tree, spec, query))
@@ -143,9 +158,13 @@ def _is_hopeless(tree: tree_sitter.Tree) -> bool:
     )
 
 
-def _parse_bytes(
-    data: bytes, language: str, old: tree_sitter.Tree | None, timeout_s: float
+def parse_bytes(
+    data: bytes,
+    language: str,
+    old: tree_sitter.Tree | None = None,
+    timeout_s: float = PARSE_TIMEOUT_S,
 ) -> tree_sitter.Tree | None:
+    """`parse` of a text in UTF-8."""
     grammar = languages.grammar(language)
     if grammar is None:
         return None
@@ -172,7 +191,8 @@ def _parse_bytes(
         return None
 
 
-def _encode(text: str) -> bytes:
+def encode(text: str) -> bytes:
+    """UTF-8; halves of surrogate pairs as three bytes each."""
     return text.encode("utf-8", "surrogatepass")
 
 
@@ -182,6 +202,21 @@ def _common_prefix(left: bytes, right: bytes) -> int:
     while low < high:
         middle = (low + high + 1) // 2
         if left[low:middle] == right[low:middle]:
+            low = middle
+        else:
+            high = middle - 1
+    return low
+
+
+def _common_suffix(left: bytes, right: bytes, most: int) -> int:
+    """Length of the common suffix, `most` bytes at most."""
+    low, high = 0, most
+    while low < high:
+        middle = (low + high + 1) // 2
+        if (
+            left[len(left) - middle : len(left) - low]
+            == right[len(right) - middle : len(right) - low]
+        ):
             low = middle
         else:
             high = middle - 1

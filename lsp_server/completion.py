@@ -13,11 +13,12 @@ from dataclasses import dataclass, replace
 from qcoder.context.pack import WINDOW_SLACK, pack
 from qcoder.context.repack import repack
 from qcoder.context.segments import PackedContext
+from qcoder.lsp_server.around import Around
 from qcoder.lsp_server.attempt import Attempt, Reason
 from qcoder.lsp_server.completion_cache import place_at
 from qcoder.lsp_server.completion_shape import Watch, block_end, either, wants_lines
 from qcoder.lsp_server.novel_names import doubted, novel_names
-from qcoder.lsp_server.postprocess import Around, Cleaned, clean, may_complete_here
+from qcoder.lsp_server.postprocess import Cleaned, clean, may_complete_here
 from qcoder.lsp_server.prompts import SPECIAL_TOKENS, fim_prompt
 from qcoder.lsp_server.snapshot import Snapshot, Suggestion, TextEdit, is_refused
 from qcoder.lsp_server.writing import MIN_BEGINNING, Generated, collect
@@ -291,7 +292,7 @@ def prepare(
     """Everything before the first token, or None where there is nothing to complete.
 
     `last` is what was prepared for a place nearby a moment ago: in the same line its context stays.
-    `earlier` is the document as it was then or at any time, whose tree serves again.
+    `earlier` is the document as it was then or at any time; what is known of it serves again.
     """
     around = around_cursor(snapshot, line, column, earlier)
     if around is None or obstacle(snapshot, around, invoked) is not None:
@@ -354,14 +355,13 @@ def around_cursor(
 ) -> Around | None:
     """The document split at the cursor; None when the position is not in it.
 
-    `earlier` is what this gave for the document a moment ago; what it has parsed serves again.
+    `earlier` is what this gave for the document a moment ago; what is known of it serves again.
     """
     text, language = snapshot.document.text, snapshot.document.language
     place = place_at(text, line, column)
     if place is None:
         return None
-    tree = earlier.tree if earlier is not None and earlier.language == language else None
-    known = (earlier.prefix + earlier.suffix, tree) if earlier is not None and tree else None
+    known = earlier.known if earlier is not None and earlier.language == language else None
     return Around(place.head, place.tail, language, known)
 
 

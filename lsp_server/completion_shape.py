@@ -7,7 +7,8 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-from qcoder.lsp_server.postprocess import BLOCK_OPENER, MAX_LINES, Around, indent_of
+from qcoder.lsp_server.around import Around
+from qcoder.lsp_server.postprocess import BLOCK_OPENER, MAX_LINES, indent_of
 
 Watch = Callable[[str], bool]
 """Says of the text so far whether it is enough."""

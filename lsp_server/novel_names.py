@@ -13,7 +13,7 @@ from functools import cache
 
 from qcoder.context.languages import grammar
 from qcoder.context.words import identifiers_of
-from qcoder.lsp_server.postprocess import Around
+from qcoder.lsp_server.around import Around
 
 DOUBT = 0.8
 """What each unknown name leaves of the confidence."""

@@ -10,123 +10,21 @@ from __future__ import annotations
 import difflib
 import re
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass, field, replace
-from functools import cached_property
+from dataclasses import dataclass, replace
 
-import tree_sitter
-
-from qcoder.context.parse import error_count, parse, reparse
+from qcoder.context.parse import error_count, parse
+from qcoder.lsp_server.around import Around
 
 CLOSERS_ONLY = re.compile(r"^\s*[)>}\]\"'`]*\s*[:{;,]?\s*$")
 BLOCK_OPENER = re.compile(r"[:{(\[]\s*$|\b(do|then|begin|=>)\s*$")
 PAIRS = {")": "(", "]": "[", "}": "{"}
 BRACKETS = frozenset("()[]{}")
 MAX_LINES = 20
-MAX_LINES_BELOW = 64
 MIN_REPEATS = 3
 MAX_BRACKETS_CUT = 4
 NEAR_DUPLICATE = 0.95
 MIN_NEAR_LENGTH = 20
-UNINDENTED = re.compile(r"(?<=\n)(?=[^\s)\]}])")
-NEAR_CHARACTERS = 8000
-NEAR_FACTOR = 4
 SPECIAL = re.compile(r"<\|[a-z_]+\|>|^\s*```", re.MULTILINE)
-
-
-@dataclass(frozen=True)
-class Around:
-    """The text before and behind the cursor, and the language.
-
-    `earlier` is a text like it with its tree: only what has changed is parsed then.
-    """
-
-    prefix: str
-    suffix: str
-    language: str
-    earlier: tuple[str, tree_sitter.Tree] | None = field(default=None, compare=False, repr=False)
-    _counted: dict[tuple[str, int], int] = field(
-        default_factory=dict, init=False, compare=False, repr=False
-    )
-
-    @cached_property
-    def tree(self) -> tree_sitter.Tree | None:
-        """Syntax tree of the text as it is; None for languages without grammar."""
-        text = self.prefix + self.suffix
-        if self.earlier is None:
-            return parse(text, self.language)
-        known, tree = self.earlier
-        return tree if text == known else reparse(text, self.language, tree, known)
-
-    @cached_property
-    def error_count(self) -> int:
-        """Syntax errors of the text as it is."""
-        return error_count(self.tree) if self.tree is not None else 0
-
-    def errors_with(self, text: str, replaced: int) -> int:
-        """Syntax errors with an insertion at the cursor over `replaced` characters.
-
-        Parsing the whole text takes milliseconds where a bracket is open, so the lines around the
-        cursor are asked first: what they refuse is refused, and the number is the first that is too
-        many. They cannot allow: a row of a table is a statement, too, and only the whole text knows
-        that it is none.
-        """
-        if self.tree is None:
-            return 0
-        known = self._counted.get((text, replaced))
-        if known is None:
-            near = self._near
-            refused = near is not None and near.errors_with(text, replaced) > near.error_count
-            known = self.error_count + 1 if refused else self._errors_with(text, replaced)
-            self._counted[text, replaced] = known
-        return known
-
-    def _errors_with(self, text: str, replaced: int) -> int:
-        old = self.prefix + self.suffix
-        new = self.prefix + text + self.suffix[replaced:]
-        tree = reparse(new, self.language, self.tree, old) if self.tree is not None else None
-        # A parse that took too long proves nothing, so it must not let the text through.
-        return error_count(tree) if tree is not None else self.error_count + 1
-
-    @cached_property
-    def _near(self) -> Around | None:
-        """The lines around the cursor from one that is not indented to another.
-
-        None where they are not much less than the text, or cannot stand alone (they begin in a
-        string, say): then they have errors that the whole text has not.
-        """
-        before = list(UNINDENTED.finditer(self.prefix[-NEAR_CHARACTERS:]))
-        behind = list(UNINDENTED.finditer(self.suffix[:NEAR_CHARACTERS]))
-        if len(before) < 2 or len(behind) < 2:
-            return None
-        # The cursor's own line may continue what stands above it: `except` its `try`.
-        first = before[-1] if self.line_prefix[:1].isspace() else before[-2]
-        start = max(0, len(self.prefix) - NEAR_CHARACTERS) + first.start()
-        end = behind[1].start()
-        if NEAR_FACTOR * (len(self.prefix) - start + end) > len(self.prefix) + len(self.suffix):
-            return None
-        near = Around(self.prefix[start:], self.suffix[:end], self.language)
-        return near if near.error_count <= self.error_count else None
-
-    @property
-    def line_prefix(self) -> str:
-        """The cursor's line up to the cursor."""
-        return self.prefix[self.prefix.rfind("\n") + 1 :]
-
-    @property
-    def line_suffix(self) -> str:
-        """The cursor's line from the cursor on."""
-        return self.suffix.split("\n", 1)[0]
-
-    @property
-    def next_lines(self) -> list[str]:
-        """Lines below the cursor's, as many as anybody looks at."""
-        return self.suffix.split("\n", MAX_LINES_BELOW + 1)[1 : MAX_LINES_BELOW + 1]
-
-    @property
-    def line_above(self) -> str:
-        """The nearest line above the cursor's that is not blank; "" when there is none."""
-        above = self.prefix[: self.prefix.rfind("\n") + 1].rstrip()
-        return above[above.rfind("\n") + 1 :]
 
 
 @dataclass(frozen=True, slots=True)
@@ -351,13 +249,11 @@ def drop_unmatched_closers(text: str) -> str:
 
 def keep_syntax(text: str, replaced: int, around: Around) -> Cleaned:
     """The longest version of the text that adds no syntax error; empty when none does."""
-    if around.tree is None:
-        return Cleaned(text, replaced)
     for part, cut in shorter_versions(text, replaced):
         if not part.strip():
             continue
         errors = around.errors_with(part, cut)
-        if errors <= around.error_count:
+        if errors is not None:
             return Cleaned(part, cut, errors)
     return Cleaned("")
 

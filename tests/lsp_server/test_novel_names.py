@@ -1,7 +1,7 @@
 import pytest
 
+from qcoder.lsp_server.around import Around
 from qcoder.lsp_server.novel_names import has, language_words, novel_names
-from qcoder.lsp_server.postprocess import Around
 
 
 @pytest.mark.parametrize(
