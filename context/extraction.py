@@ -293,13 +293,20 @@ def _matches(
     left = [tree.root_node]
     while left:
         node = left.pop()
+        next_mark = bisect_left(places, node.start_byte)
         for _, captures in cursor.matches(node):
             yield captures
-        left += [
-            child
-            for child in node.named_children
-            if places[bisect_left(places, child.start_byte)] < child.end_byte
-        ]
+            # The keyword before a name is the definition's own, and nothing is defined in an import.
+            if "import" in captures:
+                next_mark = len(places) - 1
+            elif "name" in captures and places[next_mark] < captures["name"][0].start_byte:
+                next_mark += 1
+        if places[next_mark] < node.end_byte:
+            left += [
+                child
+                for child in node.named_children
+                if places[bisect_left(places, child.start_byte)] < child.end_byte
+            ]
 
 
 def _places(data: bytes, mark: bytes) -> Iterator[int]:

@@ -10,6 +10,7 @@ from __future__ import annotations
 import ctypes
 import logging
 import re
+import threading
 from array import array
 from collections.abc import Iterator
 from functools import lru_cache
@@ -79,6 +80,10 @@ def _library() -> ctypes.CDLL | None:
             try:
                 found = ctypes.CDLL(str(path))
                 found.qcoder_chunk_words.restype = ctypes.c_int64
+                found.qcoder_chunk_words.argtypes = [
+                    ctypes.c_char_p, ctypes.c_int64, ctypes.c_int64,
+                    ctypes.c_void_p, ctypes.c_void_p, ctypes.c_void_p,
+                ]  # fmt: skip
             except (OSError, AttributeError) as error:
                 logger.warning("words=plain reason=%s does not load: %s", path.name, error)
                 continue
@@ -88,18 +93,36 @@ def _library() -> ctypes.CDLL | None:
 
 def _compiled_chunk_words(library: ctypes.CDLL, text: str) -> tuple[str, list[bytes]]:
     data = text.encode("utf-8")
-    names = ctypes.create_string_buffer(len(data) + 1)
-    positions = (ctypes.c_uint16 * (len(data) // 2 + 1))()
+    room = _room.for_bytes(len(data))
     counts = (ctypes.c_uint32 * (data.count(b"\n") // CHUNK_LINES + 1))()
     written = library.qcoder_chunk_words(
-        data, ctypes.c_int64(len(data)), ctypes.c_int64(CHUNK_LINES), names, positions, counts
+        data, len(data), CHUNK_LINES, room.names, room.positions, counts
     )
     if written < 0:
         raise MemoryError
     ends = list(accumulate(counts, initial=0))
-    taken = memoryview(positions).cast("B")[: 2 * ends[-1]].tobytes()
+    taken = ctypes.string_at(room.positions, 2 * ends[-1])
     chunks = [taken[2 * start : 2 * end] for start, end in pairwise(ends)]
-    return ctypes.string_at(names, written).decode("utf-8"), chunks
+    return ctypes.string_at(room.names, written).decode("utf-8"), chunks
+
+
+class _Room(threading.local):
+    """Where the library writes, kept for the next text: new memory costs as much as the work."""
+
+    size = 0
+    names: ctypes.Array[ctypes.c_char]
+    positions: ctypes.Array[ctypes.c_uint16]
+
+    def for_bytes(self, size: int) -> _Room:
+        """This with room for a text of `size` bytes."""
+        if size > self.size or not self.size:
+            self.size = size
+            self.names = ctypes.create_string_buffer(size + 1)
+            self.positions = (ctypes.c_uint16 * (size // 2 + 1))()
+        return self
+
+
+_room = _Room()
 
 
 class _Positions(dict[bytes, int]):
