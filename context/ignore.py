@@ -7,6 +7,7 @@ wins within it, and nothing below an ignored folder can be brought back.
 from __future__ import annotations
 
 import logging
+import re
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -17,6 +18,9 @@ logger = logging.getLogger(__name__)
 GITIGNORE = ".gitignore"
 QCODERIGNORE = ".qcoderignore"
 IGNORE_FILES = frozenset({GITIGNORE, QCODERIGNORE})
+
+INVALID = (ValueError, re.error)
+"""What compiling a pattern raises: of its syntax, and of a range of characters like `[z-a]`."""
 
 
 class IgnoreRules:
@@ -72,7 +76,7 @@ def _read_lines(path: Path) -> list[str]:
 def _compile(lines: list[str], folder: str) -> pathspec.GitIgnoreSpec:
     try:
         return pathspec.GitIgnoreSpec.from_lines(lines)
-    except ValueError:
+    except INVALID:
         return pathspec.GitIgnoreSpec.from_lines(_valid_lines(lines, folder))
 
 
@@ -82,7 +86,7 @@ def _valid_lines(lines: list[str], folder: str) -> list[str]:
     for line in lines:
         try:
             pathspec.GitIgnoreSpec.from_lines([line])
-        except ValueError:
+        except INVALID:
             logger.warning("ignore folder=%r: one pattern is not valid and was skipped", folder)
         else:
             kept.append(line)

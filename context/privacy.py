@@ -111,3 +111,15 @@ def rules_text() -> str:
 def exclude_spec(patterns: Sequence[str]) -> pathspec.GitIgnoreSpec | None:
     """The user's exclude patterns, in gitignore syntax, compiled; None when there are none."""
     return pathspec.GitIgnoreSpec.from_lines(patterns) if patterns else None
+
+
+def effect_of(pattern: str) -> bool | None:
+    """Whether a pattern excludes (True), takes back (False) or does nothing, as a comment does (None).
+
+    Raises ValueError for one that cannot be used.
+    """
+    try:
+        compiled = pathspec.GitIgnoreSpec.from_lines([pattern]).patterns
+    except (ValueError, re.error):
+        raise ValueError("is not valid in the syntax of .gitignore") from None
+    return compiled[-1].include if compiled else None

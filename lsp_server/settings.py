@@ -3,7 +3,8 @@
 Precedence: the defaults, then the user's own file, then what the editor sends; a workspace's
 `qcoder.toml` is read last and, unless the user trusts the workspace, may only tighten: switch
 features off, lower limits, exclude more files. It never chooses a model, nor, trusted or not, a server. A bad option costs that
-option and nothing else: every reader here returns its problems as sentences.
+option and nothing else, of the patterns that exclude files only the bad one: every reader here
+returns its problems as sentences.
 """
 
 from __future__ import annotations
@@ -17,10 +18,15 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal
 
+from qcoder.context.privacy import effect_of
+
 FILE_NAME = "qcoder.toml"
 
-Tightening = Literal["off", "lower", "raise", "add", "any", "never"]
-"""How an untrusted workspace may change an option; "lower" treats 0 as no limit."""
+Tightening = Literal["lower", "limit", "raise", "any", "never"]
+"""How an untrusted workspace may change an option; "limit" is "lower" where 0 means no limit.
+
+Without one the kind of the option says it: switch off, add, or take the strictest word.
+"""
 
 
 def _number(default: Any, low: float, high: float, tighten: Tightening = "never") -> Any:
@@ -42,7 +48,7 @@ class CompletionSettings:
     max_tokens_multiline: int = _number(160, 1, 8192, "lower")
     multiline: Literal["auto", "always", "never"] = _choice("auto", "never")
     menu: Literal["auto", "always", "never"] = _choice("auto", "never")
-    budget_tokens: int = _number(0, 0, 4_000_000, "lower")
+    budget_tokens: int = _number(0, 0, 4_000_000, "limit")
     debounce_ms: int = _number(60, 0, 5000, "raise")
     min_chars: int = _number(2, 0, 100, "raise")
     partial: bool = True
@@ -109,9 +115,9 @@ class RemoteSettings:
 
 @dataclass(frozen=True, slots=True)
 class PrivacySettings:
-    """Glob patterns that never reach index, prompt, review or log."""
+    """Patterns in the syntax of `.gitignore` that never reach index, prompt, review or log."""
 
-    exclude: tuple[str, ...] = ()
+    exclude: tuple[str, ...] = field(default=(), metadata={"patterns": True})
 
 
 @dataclass(frozen=True, slots=True)
@@ -172,7 +178,7 @@ def load_toml(path: Path) -> tuple[dict[str, Any], list[str]]:
         return tomllib.loads(path.read_text(encoding="utf-8")), []
     except OSError as error:
         return {}, [f"{path}: cannot be read ({error.strerror or error}); its settings are ignored"]
-    except (UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
+    except (ValueError, RecursionError) as error:  # no TOML or UTF-8, endless digits, deep nesting
         return {}, [f"{path}: is not valid TOML ({error}); its settings are ignored"]
 
 
@@ -248,14 +254,18 @@ def _merge(
             if isinstance(value, Mapping):
                 changes[name] = _merge(_nested(value), old, f"{label}.", source, trusted, problems)
             else:
-                problems.append(f"{source}: {label!r} must be a table of options, not {value!r}")
+                problems.append(
+                    f"{source}: {label!r} must be a table of options, not {_shown(value)}"
+                )
             continue
+        metadata = fields[name].metadata
         try:
-            parsed = _parse(value, hints[name], fields[name].metadata)
-            if not trusted:
-                parsed = _tightened(parsed, old, fields[name].metadata)
-            changes[name] = parsed
-        except ValueError as error:
+            parsed = _parse(value, hints[name], metadata)
+            if metadata.get("patterns"):
+                parsed, found = _usable_patterns(parsed, trusted)
+                problems += [f"{source}: {label!r} {problem}" for problem in found]
+            changes[name] = parsed if trusted else _tightened(parsed, old, metadata)
+        except (ValueError, OverflowError) as error:
             problems.append(f"{source}: {label!r} {error}; keeping {old!r}")
     return dataclasses.replace(base, **changes) if changes else base
 
@@ -266,11 +276,11 @@ def _parse(value: Any, hint: Any, metadata: Mapping[str, Any]) -> Any:
     if origin is Literal:
         allowed = typing.get_args(hint)
         if value not in allowed:
-            raise ValueError(f"must be one of {', '.join(map(repr, allowed))}, not {value!r}")
+            raise ValueError(f"must be one of {', '.join(map(repr, allowed))}, not {_shown(value)}")
         return value
     if origin is tuple:
         if not isinstance(value, list | tuple) or not all(isinstance(v, str) for v in value):
-            raise ValueError(f"must be a list of strings, not {value!r}")
+            raise ValueError(f"must be a list of strings, not {_shown(value)}")
         return tuple(value)
     wanted = {bool: "true or false", int: "a whole number", float: "a number", str: "a string"}
     number = isinstance(value, int) and not isinstance(value, bool)
@@ -279,10 +289,29 @@ def _parse(value: Any, hint: Any, metadata: Mapping[str, Any]) -> Any:
     elif hint is int and isinstance(value, float) and value.is_integer():
         value = int(value)  # JSON from Lua has no whole numbers
     if type(value) is not hint:
-        raise ValueError(f"must be {wanted[hint]}, not {value!r}")
+        raise ValueError(f"must be {wanted[hint]}, not {_shown(value)}")
     if "low" in metadata and not metadata["low"] <= value <= metadata["high"]:
-        raise ValueError(f"must be from {metadata['low']} to {metadata['high']}, not {value!r}")
+        raise ValueError(
+            f"must be from {metadata['low']} to {metadata['high']}, not {_shown(value)}"
+        )
     return value
+
+
+def _usable_patterns(patterns: Sequence[str], trusted: bool) -> tuple[tuple[str, ...], list[str]]:
+    """The patterns that may be used, and what is wrong with the others.
+
+    The last match counts, so one that takes files back would undo what the user excludes.
+    """
+    kept: list[str] = []
+    problems: list[str] = []
+    for pattern in patterns:
+        try:
+            if effect_of(pattern) is False and not trusted:
+                raise ValueError("takes files back, which an untrusted workspace may not do")
+            kept.append(pattern)
+        except ValueError as error:
+            problems.append(f"has a pattern that is ignored: {pattern!r} {error}")
+    return tuple(kept), problems
 
 
 def _tightened(new: Any, old: Any, metadata: Mapping[str, Any]) -> Any:
@@ -297,12 +326,22 @@ def _tightened(new: Any, old: Any, metadata: Mapping[str, Any]) -> Any:
     elif "strictest" in metadata:
         allowed = new in (old, metadata["strictest"])
     elif rule == "lower":
-        allowed = new <= old and new != 0 if old else True
+        allowed = new <= old
+    elif rule == "limit":
+        allowed = 0 < new <= old if old else True
     else:
         allowed = rule == "raise" and new >= old
     if not allowed:
         raise ValueError("may not be set by an untrusted workspace, which can only restrict")
     return new
+
+
+def _shown(value: object) -> str:
+    """A value as a message shows it: TOML can hold what Python writes no text of."""
+    try:
+        return repr(value)
+    except (ValueError, RecursionError):  # endless digits, deep nesting
+        return f"such a {type(value).__name__}"
 
 
 def _snake(name: str) -> str:

@@ -182,6 +182,13 @@ def test_qcoderignore_applies_at_any_level(tmp_path: Path, in_git: bool) -> None
     assert listing.skipped["ignored"] == 2
 
 
+@pytest.mark.parametrize("line", ["[z-a].log", "!", "trailing\\"])
+def test_ignore_line_that_cannot_be_used_costs_itself(tmp_path: Path, line: str) -> None:
+    rules = f"*.tmp\n{line}\ndata/\n"
+    write(tmp_path, {".gitignore": rules, "a.py": "", "b.tmp": "", "data/c.py": ""})
+    assert list_files(tmp_path).paths == (".gitignore", "a.py")
+
+
 def test_folder_that_git_ignores_is_walked_when_opened(tmp_path: Path) -> None:
     write(tmp_path, {".gitignore": "vendor/\n", "vendor/a.py": ""})
     git(tmp_path, "init", "-q")

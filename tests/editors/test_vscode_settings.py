@@ -58,14 +58,15 @@ def test_declared_setting_matches_the_servers(row: tuple[Any, ...]) -> None:
     assert declared["markdownDescription"]
 
 
-def test_an_untrusted_workspace_chooses_neither_program_nor_model() -> None:
+def test_settings_of_an_untrusted_workspace_count_where_they_can_do_no_harm() -> None:
+    """VS Code's workspace settings go over the user's: one of these would undo, say, `privacy.exclude`."""
     restricted = PACKAGE["capabilities"]["untrustedWorkspaces"]["restrictedConfigurations"]
-    chosen = {
+    harmful = {
         f"qcoder.{group}.{camel(name)}"
-        for group, name, *_ in fields()
-        if group in ("model", "remote")
+        for group, name, field, *_ in fields()
+        if field.metadata.get("tighten") != "any"
     }
-    assert set(restricted) == chosen | {"qcoder.serverPath"}
+    assert set(restricted) == harmful | OWN_KEYS
 
 
 def test_no_workspace_says_where_code_is_sent() -> None:

@@ -3,6 +3,7 @@ from typing import Any
 
 import pytest
 
+from qcoder.context.privacy import exclude_spec, refused
 from qcoder.lsp_server.settings import (
     CompletionSettings,
     ModelSettings,
@@ -79,6 +80,7 @@ def test_a_whole_number_is_a_valid_float() -> None:
         ({"completion": {"budget_tokens": 512}}, Settings(CompletionSettings(budget_tokens=512))),
         ({"completion": {"debounce_ms": 500}}, Settings(CompletionSettings(debounce_ms=500))),
         ({"privacy": {"exclude": ["*.pem"]}}, Settings(privacy=PrivacySettings(("*.pem",)))),
+        ({"review": {"max_hints": 0}}, Settings(review=ReviewSettings(max_hints=0))),
     ],
 )
 def test_an_untrusted_workspace_may_tighten(data: dict[str, Any], expected: Settings) -> None:
@@ -109,6 +111,48 @@ def test_an_untrusted_workspace_cannot_switch_a_feature_back_on() -> None:
     assert len(problems) == 1
 
 
+@pytest.mark.parametrize(
+    ("base", "data"),
+    [
+        (Settings(review=ReviewSettings(max_hints=0)), {"review": {"max_hints": 1000}}),
+        (
+            Settings(completion=CompletionSettings(budget_tokens=512)),
+            {"completion": {"budget_tokens": 0}},
+        ),
+    ],
+)
+def test_zero_means_none_of_hints_and_no_limit_of_the_prompt(
+    base: Settings, data: dict[str, Any]
+) -> None:
+    settings, problems = parse_settings(data, base, "ws", False)
+    assert settings == base
+    assert len(problems) == 1
+
+
+def test_an_untrusted_workspace_takes_no_excluded_file_back() -> None:
+    mine = PrivacySettings(("customers/**", "*.sql", "!schema.sql"))
+    data = {"privacy": {"exclude": ["!customers/**", "!*.sql", "logs/"]}}
+    settings, problems = parse_settings(data, Settings(privacy=mine), "ws", False)
+    assert settings.privacy.exclude == (*mine.exclude, "logs/")
+    spec = exclude_spec(settings.privacy.exclude)
+    assert refused("customers/a.py", None, spec) is not None
+    assert refused("dump.sql", None, spec) is not None
+    assert ["'!customers/**'" in problems[0], "'!*.sql'" in problems[1]] == [True, True]
+    assert len(problems) == 2
+    trusted, problems = parse_settings(data, Settings(privacy=mine), "ws", True)
+    assert trusted.privacy.exclude == ("!customers/**", "!*.sql", "logs/")
+    assert not problems
+
+
+@pytest.mark.parametrize("pattern", ["customers\\", "!", "[z-a]"])
+@pytest.mark.parametrize("trusted", [True, False])
+def test_an_exclude_pattern_that_cannot_be_used_costs_itself(pattern: str, trusted: bool) -> None:
+    data = {"privacy": {"exclude": ["*.sql", pattern, "logs/"]}}
+    kept = Settings(privacy=PrivacySettings(("*.sql", "logs/")))
+    check(data, kept, repr(pattern), trusted=trusted)
+    assert exclude_spec(kept.privacy.exclude) is not None
+
+
 def test_a_workspace_adds_to_the_excluded_files_of_the_user() -> None:
     base = Settings(privacy=PrivacySettings(("*.key",)))
     data = {"privacy": {"exclude": ["*.key", "*.pem"]}}
@@ -132,7 +176,17 @@ def test_editor_options_win_over_the_file_and_the_workspace_tightens_last(tmp_pa
     assert "'model.name'" in problems[0]
 
 
-@pytest.mark.parametrize("content", [b"completion = [", b"\xff\xfe broken", None])
+@pytest.mark.parametrize(
+    "content",
+    [
+        b"completion = [",
+        b"\xff\xfe broken",
+        b"a = " + b"[" * 5000,
+        b"a = " + b"9" * 5000,
+        None,
+    ],
+    ids=["no end", "no UTF-8", "deep", "endless", "missing"],
+)
 def test_a_broken_file_is_one_problem(tmp_path: Path, content: bytes | None) -> None:
     path = tmp_path / "qcoder.toml"
     if content is not None:
@@ -141,3 +195,20 @@ def test_a_broken_file_is_one_problem(tmp_path: Path, content: bytes | None) -> 
     assert data == {}
     assert len(problems) == 1
     assert str(path) in problems[0]
+
+
+@pytest.mark.parametrize(
+    "content",
+    [
+        "review.on_save" + ".a" * 3000 + " = 1",
+        "privacy = 0x" + "f" * 5000,
+        "completion.min_confidence = 0x" + "f" * 5000,
+        "completion.max_tokens = 0x" + "f" * 5000,
+    ],
+    ids=["deep", "no table", "no float", "no limit"],
+)
+def test_a_value_that_has_no_text_is_one_problem(tmp_path: Path, content: str) -> None:
+    (tmp_path / "qcoder.toml").write_text(content + "\n[docstring]\nstyle = 'numpy'\n")
+    settings, problems = resolve_settings(tmp_path / "none.toml", None, [tmp_path])
+    assert settings.docstring.style == "numpy"
+    assert len(problems) == 2  # and that there is no such file of the user's own
