@@ -17,6 +17,9 @@ from qcoder.lsp_server.around import Around
 
 CLOSERS_ONLY = re.compile(r"^\s*[)>}\]\"'`]*\s*[:{;,]?\s*$")
 BLOCK_OPENER = re.compile(r"[:{(\[]\s*$|\b(do|then|begin|=>)\s*$")
+INDENTED = re.compile(r"^(\t+| {2,})[^\s*]", re.MULTILINE)
+"""A line of code in a block; the lines of a `/*` comment stand one blank from its edge."""
+
 PAIRS = {")": "(", "]": "[", "}": "{"}
 BRACKETS = frozenset("()[]{}")
 MAX_LINES = 20
@@ -73,9 +76,12 @@ def cut_special(text: str, _: Around) -> str:
 
 
 def drop_repeated_line_prefix(text: str, around: Around) -> str:
-    """Cut a leading copy of what already stands on the line."""
-    typed = around.line_prefix.strip()
-    if len(typed) >= 3 and text.lstrip().startswith(typed):
+    """Cut a leading copy of what already stands on the line.
+
+    With the blanks before the cursor: behind `import ` a copy is `import os`, but not `importlib`.
+    """
+    typed = around.line_prefix.lstrip()
+    if len(typed.rstrip()) >= 3 and text.lstrip().startswith(typed):
         return text.lstrip()[len(typed) :]
     return text
 
@@ -107,7 +113,7 @@ def converted(lead: str, step: str) -> str:
 
 def indent_step(text: str) -> str:
     """What the first indented line of a text is indented with; "" when none is."""
-    found = re.search(r"^([ \t]+)\S", text, re.MULTILINE)
+    found = INDENTED.search(text)
     return found.group(1) if found else ""
 
 
@@ -155,17 +161,20 @@ def cut_repetition(text: str, _: Around) -> str:
 
 
 def cut_following_lines(text: str, around: Around) -> str:
-    """Cut the end of the text where it repeats the lines that follow in the file."""
+    """Cut the end of the text where it repeats the lines that follow in the file.
+
+    Indentation counts: the bracket that closes an inner block is not the one that follows.
+    """
     lines = text.split("\n")
-    following = [line.strip() for line in around.next_lines if line.strip()][:6]
+    following = [line.rstrip() for line in around.next_lines if line.strip()][:6]
     if not following:
         return text
     for at in range(1, len(lines)):
-        tail = [line.strip() for line in lines[at:] if line.strip()]
+        tail = [line.rstrip() for line in lines[at:] if line.strip()]
         if tail and all(a == b for a, b in zip(tail, following, strict=False)):
             return "\n".join(lines[:at])
         # The last line may be the beginning of the file's.
-        if len(tail) == 1 and len(tail[0]) > 4 and following[0].startswith(tail[0]):
+        if len(tail) == 1 and len(tail[0].strip()) > 4 and following[0].startswith(tail[0]):
             return "\n".join(lines[:at])
     return text
 

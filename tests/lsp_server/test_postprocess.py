@@ -1,7 +1,14 @@
 import pytest
 
 from qcoder.lsp_server.around import Around
-from qcoder.lsp_server.postprocess import Cleaned, clean, errors, may_complete_here
+from qcoder.lsp_server.postprocess import (
+    Cleaned,
+    clean,
+    errors,
+    indent_step,
+    may_complete_here,
+    next_line_indent,
+)
 
 
 def split(text: str, language: str = "python") -> Around:
@@ -18,7 +25,13 @@ def split(text: str, language: str = "python") -> Around:
         ("x = compute(‸)\n", "1, 2", "1, 2"),
         ("x = [‸]\n", "1, (2, 3)]", "1, (2, 3)"),
         ("for i in ‸:\n    pass\n", "range(3):", "range(3)"),
-        ("return ‸\n", "return value", " value"),
+        ("return ‸\n", "return value", "value"),
+        ("import ‸\n", "importlib", "importlib"),
+        ("import‸\n", "import os", " os"),
+        ("def f():\n    return ‸\n", "return_code", "return_code"),
+        ("def ‸\n    pass\n", "default_name():", "default_name():"),
+        ("value = ‸\n", "value == 1", "value == 1"),
+        ("def f(a):\n    ‸\n    return a\n", "if a:\n        return a", "if a:\n        return a"),
         ("def f():\n    ‸\n", "return 1\n\ndef g():\n    return 2", "return 1"),
         ("a = 1\nb = ‸\nc = 3\nd = 4\n", "2\nc = 3\nd = 4", "2"),
         ("a = first(1)\n‸\n", "a = first(1)", ""),
@@ -138,6 +151,26 @@ def test_filters_that_changed_the_text_are_named(
         ("rust", "fn f() {\n    let x = vec![‸];\n}\n", "1, 2];", "1, 2"),
         ("java", "class A {\n    void f() {\n        ‸\n    }\n}\n", "g();\n    }\n", "g();"),
         ("c", "int main() {\n  printf(‸\n}\n", '"hi");', '"hi");'),
+        ("c", "void f() {\n    int ‸\n}\n", "interval = 5;", "interval = 5;"),
+        ("javascript", "let ‸\n", "letters = [];", "letters = [];"),
+        (
+            "c",
+            "int count(int *a, int n)\n{\n    int c = 0;\n‸\n}\n",
+            "    for (int i = 0; i < n; i++) {\n        c += a[i];\n    }\n    return c;",
+            "    for (int i = 0; i < n; i++) {\n        c += a[i];\n    }\n    return c;",
+        ),
+        (
+            "javascript",
+            "function f(a) {\n  ‸\n}\n",
+            "for (const b of a) {\n    g(b);\n  }\n}\n\nfunction g(b) {",
+            "for (const b of a) {\n    g(b);\n  }",
+        ),
+        (
+            "c",
+            "/*\n * Copyright\n */\nint f(int a)\n{\n\tint b = 1;\n‸\n}\n",
+            "\tif (a)\n\t\tb = 2;\n\treturn b;",
+            "\tif (a)\n\t\tb = 2;\n\treturn b;",
+        ),
     ],
 )
 def test_blocks_and_lines_end_as_the_language_has_it(
@@ -148,3 +181,16 @@ def test_blocks_and_lines_end_as_the_language_has_it(
     inserted = around.prefix + cleaned.text + around.suffix[cleaned.replaced :]
     assert inserted == around.prefix + expected + around.suffix
     assert errors(inserted, language) <= errors(around.prefix + around.suffix, language)
+
+
+@pytest.mark.parametrize(
+    ("text", "step", "below"),
+    [
+        ("/*\n * Copyright\n */\n", "", "    "),
+        ("/*\n * Copyright\n */\nvoid f()\n{\n\tg();\n", "\t", "\t"),
+        ("/**\n   * Copyright\n   */\nclass A {\n  b = 1\n", "  ", "  "),
+    ],
+)
+def test_a_comment_does_not_say_how_a_file_is_indented(text: str, step: str, below: str) -> None:
+    assert indent_step(text) == step
+    assert next_line_indent("if (a) {", text) == below
