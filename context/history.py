@@ -7,11 +7,12 @@ commits that touch both, each divided by its size: a commit that touches everyth
 from __future__ import annotations
 
 import logging
-import subprocess
 from collections import defaultdict
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
+
+from qcoder.context.git import GitError, git_output
 
 logger = logging.getLogger(__name__)
 
@@ -36,26 +37,17 @@ class History:
 
 def read_history(root: Path, max_commits: int = MAX_COMMITS) -> History:
     """The history of a working tree; empty without git or commits, and never an error."""
-    command = [
-        "git",
-        "-C",
-        str(root),
-        "log",
-        "--no-merges",
-        f"--max-count={max_commits}",
-        "--format=%x01",
-        "--name-only",
-        "--relative",
-        "-z",
-    ]
+    command = ["log", "--no-merges", f"--max-count={max_commits}", "--format=%x01", "--name-only"]
+    # Renames would need the content of files, which a partial clone does not have.
+    command += ["--no-renames", "--no-ext-diff", "--no-textconv", "--no-show-signature"]
+    command += ["--no-color", "--relative", "-z"]
     try:
-        done = subprocess.run(
-            command, capture_output=True, timeout=_TIMEOUT_S, check=True, stdin=subprocess.DEVNULL
-        )
-    except (OSError, subprocess.SubprocessError) as error:
-        logger.info("history root=%s not read (%s)", root, type(error).__name__)
+        log = git_output(root, *command, timeout_s=_TIMEOUT_S)
+    except GitError as error:
+        logger.info("history root=%s not read", root)
+        logger.debug("history root=%s: %s", root, error)
         return History()
-    return history_of(parse_log(done.stdout.decode("utf-8", "surrogateescape")))
+    return history_of(parse_log(log.decode("utf-8", "surrogateescape")))
 
 
 def parse_log(text: str) -> list[list[str]]:

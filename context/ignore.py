@@ -6,6 +6,7 @@ wins within it, and nothing below an ignored folder can be brought back.
 
 from __future__ import annotations
 
+import codecs
 import logging
 import re
 from collections.abc import Sequence
@@ -68,9 +69,14 @@ class IgnoreRules:
 
 def _read_lines(path: Path) -> list[str]:
     try:
-        return path.read_text("utf-8", "replace").splitlines()
+        data = path.read_bytes()
     except OSError:
         return []
+    # PowerShell writes UTF-16 by `>`, and other tools of Windows a byte order mark before UTF-8.
+    wide = data.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE))
+    text = data.decode("utf-16" if wide else "utf-8-sig", "replace")
+    # Only a line feed ends a pattern, as in git: `splitlines` knows a dozen more line ends.
+    return [line.removesuffix("\r") for line in text.split("\n")]
 
 
 def _compile(lines: list[str], folder: str) -> pathspec.GitIgnoreSpec:

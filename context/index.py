@@ -24,10 +24,10 @@ import xxhash
 from qcoder.context import store
 from qcoder.context.exports import exported
 from qcoder.context.history import History, read_history
-from qcoder.context.ignore import IGNORE_FILES
 from qcoder.context.imports import Import
 from qcoder.context.languages import language_of
 from qcoder.context.layers import Layers, Overlay
+from qcoder.context.membership import Membership, is_ignore_file
 from qcoder.context.names import NameMaps
 from qcoder.context.parse import Parsed, read_syntax
 from qcoder.context.privacy import exclude_spec, refused
@@ -37,15 +37,7 @@ from qcoder.context.record import Facts, FileRecord, Symbol, facts_of
 from qcoder.context.report import IndexReport, cpu_seconds, peak_rss_mb
 from qcoder.context.saved import Rejected, Saved, from_payload, to_payload
 from qcoder.context.segments import Document, Segment, Span
-from qcoder.context.workspace import (
-    Source,
-    content_reason,
-    ignored_by_rules,
-    list_files,
-    listed_among,
-    read_source,
-    version_on_disk,
-)
+from qcoder.context.source import Source, content_reason, read_source, version_on_disk
 
 logger = logging.getLogger(__name__)
 
@@ -64,6 +56,7 @@ class Index:
         self._store_file = store_file
         self._exclude = tuple(exclude)
         self._exclude_spec = exclude_spec(self._exclude)
+        self._members = Membership(root, exclude)
         self._disk = threading.RLock()
         self._saving = threading.Lock()
         self._layers = Layers({}, NameMaps())
@@ -109,7 +102,7 @@ class Index:
         started, cpu_started = time.monotonic(), cpu_seconds()
         with self._disk:
             self._updated.clear()
-        listing = list_files(self.root, self._exclude)
+        listing = self._members.list_all()
         unlisted = Counter(listing.skipped)
         last_save, parsed_before = started, self._parsed
         stopped = stop or (lambda: False)
@@ -131,6 +124,7 @@ class Index:
         self._unlisted = +unlisted
         if not stopped():
             self._remove_all_but(frozenset(listing.paths))
+        self._hide_left_out(self._layers.overlaid())
         if self._unsaved:
             self.save()
         self._costs = (time.monotonic() - started, cpu_seconds() - cpu_started)
@@ -153,30 +147,43 @@ class Index:
         """Re-read one file; it goes when it is gone or excluded. A folder is looked through."""
         self.update_all((path,))
 
-    def update_all(self, paths: Sequence[str]) -> None:
-        """Re-read some files as one; very many, a folder or an ignore file mean all."""
-        folders = (p for p in paths if self._layers.on_disk(p) is None and self._is_folder(p))
-        ignoring = (p for p in paths if p.rpartition("/")[2] in IGNORE_FILES)
-        if len(paths) > MAX_UPDATES or any(ignoring) or any(folders):
-            self.refresh()
-            return
+    def update_all(self, paths: Sequence[str]) -> bool:
+        """Re-read some files as one; very many, a folder or an ignore file mean all: then True.
+
+        What the rules ignore costs nothing; a tracked file among it comes with the next `refresh`.
+        """
+        self._members.forget(paths)
         known = {path for path in paths if self._layers.on_disk(path) is not None}
-        listed = listed_among(self.root, [p for p in paths if p not in known], self._exclude)
-        for path in sorted(known | listed):
+        fresh = [path for path in paths if path not in known or is_ignore_file(path)]
+        fresh = self._members.that_matter(fresh)
+        anew = (p for p in fresh if is_ignore_file(p) or (self.root / p).is_dir())
+        gone = (p for p in paths if p not in known and self._layers.is_folder(p))
+        if len(known) + len(fresh) > MAX_UPDATES or any(anew) or any(gone):
+            self.refresh()
+            return True
+        for path in sorted(known | self._members.listed(fresh)):
             with self._disk:
                 self._updated.add(path)
                 for request in self._stale([path]):
                     self._take(path, read_record(self.root, request, self._exclude_spec))
+        self._hide_left_out(paths)
+        return False
 
-    def _is_folder(self, path: str) -> bool:
-        return self._layers.is_folder(path) or (self.root / path).is_dir()
+    def _hide_left_out(self, paths: Sequence[str]) -> None:
+        """Take back open buffers whose files turn out to be ignored."""
+        for path in paths:
+            if self._layers.overlay(path) is not None and self._is_left_out(path):
+                logger.info("overlay path=%r left out: ignored", path)
+                self._layers.cover(path, None)
+
+    def _is_left_out(self, path: str) -> bool:
+        return self._layers.on_disk(path) is None and self._members.is_left_out(path)
 
     def overlay(self, path: str, document: Document) -> None:
         """Let an open buffer stand in for its file; one that must not be used hides it instead."""
         data = document.text.encode("utf-8", "surrogatepass")
         reason = content_reason(data) or refused(path, data, self._exclude_spec)
-        known = self._layers.on_disk(path) or self._layers.overlay(path)
-        if reason is None and known is None and ignored_by_rules(self.root, path):
+        if reason is None and self._is_left_out(path):
             reason = "ignored"
         if reason is not None:
             logger.info("overlay path=%r left out: %s", path, reason)
@@ -255,9 +262,7 @@ class Index:
             return overlay.document.text if same else None
         known = record.facts.hash
         source = read_source(self.root, record.path, self._exclude_spec, known)
-        if isinstance(source, Source) and source.hash == known:
-            return source.text
-        return None
+        return source.text if isinstance(source, Source) and source.hash == known else None
 
     def num_files(self) -> int:
         """How many files are indexed."""

@@ -62,6 +62,11 @@ class Layers:
         with self.lock:
             return self._overlays.get(path)
 
+    def overlaid(self) -> list[str]:
+        """Paths of the open buffers that stand in for their files."""
+        with self.lock:
+            return [path for path, overlay in self._overlays.items() if overlay is not None]
+
     def on_disk(self, path: str) -> FileRecord | None:
         """The record of a file, whether a buffer covers it or not."""
         return self._disk.get(path)

@@ -10,7 +10,7 @@ import pathspec
 
 from qcoder.context.languages import language_of
 from qcoder.context.record import Facts, FileRecord, analyse
-from qcoder.context.workspace import read_source
+from qcoder.context.source import read_source
 
 PLAIN = "text"
 # A file written this shortly before it was read may be written again within the same clock tick.

@@ -12,7 +12,7 @@ import logging
 import os
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from watchdog.events import (
@@ -30,8 +30,6 @@ from watchdog.events import (
 from watchdog.observers import Observer
 from watchdog.observers.api import BaseObserver
 
-from qcoder.context.ignore import IGNORE_FILES
-
 logger = logging.getLogger(__name__)
 
 OnChange = Callable[[frozenset[str] | None], None]
@@ -41,7 +39,8 @@ SETTLE_S = 0.005
 DEBOUNCE_S = 0.1
 MAX_DELAY_S = 1.0
 FEW = 16
-MAX_BATCH = 500
+# Most of them are ignored when a build writes them, and cost far less than looking at everything.
+MAX_BATCH = 5000
 
 EVENTS: list[type[FileSystemEvent]] = [
     FileCreatedEvent,
@@ -114,11 +113,10 @@ class Watcher:
     def changed(self, *full_paths: str) -> None:
         """Take note of absolute paths that changed; the ones that never matter are dropped."""
         paths = [path for full in full_paths if (path := self._relative(full)) is not None]
-        ignore_file = any(path.rpartition("/")[2] in IGNORE_FILES for path in paths)
         if paths:
-            self._note(paths, rescan=ignore_file)
+            self._note(paths)
 
-    def _note(self, paths: list[str] | tuple[str, ...], rescan: bool) -> None:
+    def _note(self, paths: Sequence[str], rescan: bool = False) -> None:
         with self._wake:
             now = time.monotonic()
             if not self._changed and not self._rescan:

@@ -17,7 +17,8 @@ from qcoder import __version__
 from qcoder.context import languages
 from qcoder.context.index import Index
 from qcoder.context.privacy import exclude_spec
-from qcoder.context.workspace import find_root, ignored_by_rules, is_listed, read_source
+from qcoder.context.source import read_source
+from qcoder.context.workspace import find_root, ignored_by_rules, is_listed
 from qcoder.lsp_server.cli_workspace import settings_of, workspace_index
 from qcoder.lsp_server.headless import InputError
 from qcoder.lsp_server.remote_model import remote_engine
@@ -95,9 +96,11 @@ def reason_of(root: Path, path: str, exclude: Sequence[str]) -> str | None:
     source = read_source(root, path, spec)
     if isinstance(source, str):
         return source
+    if is_listed(root, path, exclude):
+        return None
     if ignored_by_rules(root, path):
         return "ignored by .gitignore, .qcoderignore or as a derived folder"
-    return None if is_listed(root, path, exclude) else "not among the files that git lists"
+    return "not among the files that git lists"
 
 
 def _versions() -> tuple[bool, str]:

@@ -19,7 +19,8 @@ import numpy as np
 
 from qcoder.context.languages import LANGUAGES, language_of
 from qcoder.context.privacy import exclude_spec
-from qcoder.context.workspace import list_files, read_source
+from qcoder.context.source import read_source
+from qcoder.context.workspace import list_files
 from qcoder.training.items import NEIGHBOURS_TRIED, Source, names_of
 
 MIN_CHARACTERS, MAX_CHARACTERS = 200, 300_000

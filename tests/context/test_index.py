@@ -15,6 +15,7 @@ import pytest
 from language_samples import CASES
 
 from qcoder.context import index as index_module
+from qcoder.context import membership, workspace
 from qcoder.context.index import Index
 from qcoder.context.record import analyse
 from qcoder.context.segments import Document
@@ -244,6 +245,100 @@ def test_private_overlays_stay_out(root: Path, cache: Path) -> None:
         assert index.text(path) is None, path
 
 
+def init_git(folder: Path) -> None:
+    subprocess.run(["git", "init", "-q"], cwd=folder, check=True)
+
+
+def leak(index: Index, path: str) -> bool:
+    """Whether an open buffer reaches the definitions that other files' prompts are made of."""
+    index.overlay(path, Document("file:///x", 1, "python", "def leak(): pass\n"))
+    return index.definitions("leak") != ()
+
+
+def test_open_file_that_only_git_ignores_stays_out(root: Path, cache: Path) -> None:
+    init_git(root)
+    (root / ".git" / "info" / "exclude").write_text("secret.py\n")
+    (root / "secret.py").write_text("")
+    index = fresh(root, cache)
+    assert not leak(index, "secret.py")
+    assert leak(index, "open.py")
+
+
+def test_rules_above_the_workspace_hold_for_open_files(tmp_path: Path, cache: Path) -> None:
+    init_git(tmp_path)
+    (tmp_path / ".gitignore").write_text("secret.py\n")
+    app = tmp_path / "packages" / "app"
+    app.mkdir(parents=True)
+    for name in ("secret.py", "main.py"):
+        (app / name).write_text("x = 1\n")
+    assert not leak(fresh(app, cache), "secret.py")
+
+
+@pytest.mark.parametrize("in_git", [True, False])
+def test_open_file_goes_when_a_rule_comes(root: Path, cache: Path, in_git: bool) -> None:
+    if in_git:
+        init_git(root)
+    index = fresh(root, cache)
+    assert leak(index, "pkg/b.py")
+    (root / ".qcoderignore").write_text("pkg/b.py\n")
+    index.update(".qcoderignore")
+    assert index.definitions("leak") == ()
+    assert index.text("pkg/b.py") is None
+    assert not leak(index, "pkg/b.py")
+    (root / ".qcoderignore").unlink()
+    index.update(".qcoderignore")
+    assert leak(index, "pkg/b.py")
+
+
+def test_new_buffer_goes_when_it_is_saved_where_git_ignores_it(root: Path, cache: Path) -> None:
+    init_git(root)
+    (root / ".git" / "info" / "exclude").write_text("scratch/\n")
+    index = fresh(root, cache)
+    leak(index, "scratch/a.py")
+    (root / "scratch").mkdir()
+    (root / "scratch" / "a.py").write_text("def leak(): pass\n")
+    index.update_all(["scratch/a.py"])
+    assert index.definitions("leak") == ()
+    assert not leak(index, "scratch/a.py")
+
+
+def test_typing_asks_git_once(root: Path, cache: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    init_git(root)
+    index = fresh(root, cache)
+    (root / "later.py").write_text("")
+    questions = []
+    ask = workspace.git_output
+    monkeypatch.setattr(
+        workspace, "git_output", lambda *words: (questions.append(words), ask(*words))[1]
+    )
+    for _ in range(3):
+        assert leak(index, "later.py")
+    assert len(questions) == 1
+
+
+def test_what_is_built_where_rules_ignore_it_asks_nobody_and_scans_nothing(
+    root: Path, cache: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    init_git(root)
+    (root / ".gitignore").write_text("build/\n*.log\n")
+    index = fresh(root, cache)
+    (root / "build" / "deep").mkdir(parents=True)
+    built = [f"build/deep/f{i}.py" for i in range(1500)]
+    for path in [*built, "run.log", "build/.gitignore"]:
+        (root / path).write_text("x = 1\n")
+    monkeypatch.setattr(workspace, "git_output", None)
+    monkeypatch.setattr(index, "refresh", None)
+    assert not index.update_all(["build", "build/deep", "run.log", "build/.gitignore", *built])
+    assert "run.log" not in index.paths()
+
+
+def test_ignore_file_counts_though_it_ignores_itself(root: Path, cache: Path) -> None:
+    index = fresh(root, cache)
+    (root / ".qcoderignore").write_text(".qcoderignore\npkg/b.py\n")
+    assert index.update_all([".qcoderignore"])
+    assert index.paths() == ("notes.md", "pkg/a.py")
+
+
 def test_file_under_a_private_buffer_comes_back_when_that_is_closed(
     root: Path, cache: Path
 ) -> None:
@@ -414,14 +509,14 @@ def test_cache_that_cannot_be_written_costs_one_log_line(
 def test_file_that_vanishes_after_the_listing_is_counted(
     root: Path, cache: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    list_files = index_module.list_files
+    list_files = membership.list_files
 
     def list_and_lose(*args: object) -> object:
         listing = list_files(*args)
         (root / "pkg" / "b.py").unlink(missing_ok=True)
         return listing
 
-    monkeypatch.setattr(index_module, "list_files", list_and_lose)
+    monkeypatch.setattr(membership, "list_files", list_and_lose)
     index = fresh(root, cache)
     assert index.paths() == ("notes.md", "pkg/a.py")
     assert dict(index.report().skipped) == {"missing": 1}
@@ -467,6 +562,7 @@ CHILD = """
 import sys
 from pathlib import Path
 from qcoder.context import index as index_module
+from qcoder.context import membership, workspace
 index_module.SAVE_EVERY_FILES = 20
 
 def progress(done, total):

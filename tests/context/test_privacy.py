@@ -8,7 +8,7 @@ import re
 import pytest
 
 from qcoder.context.privacy import has_secret
-from qcoder.context.workspace import content_reason
+from qcoder.context.source import content_reason
 
 PLAIN = [
     rb"-----BEGIN (?:[A-Z0-9]+ ){0,3}PRIVATE KEY(?: BLOCK)?-----",

@@ -74,12 +74,12 @@ def test_git_folder_is_not_reported(tmp_path: Path, batches: Batches) -> None:
         watcher.stop()
 
 
-def test_ignore_file_asks_for_a_rescan(tmp_path: Path, batches: Batches) -> None:
+def test_ignore_file_is_reported_like_any_other(tmp_path: Path, batches: Batches) -> None:
     watcher = Watcher(tmp_path, batches.queue.put, debounce_s=0.02)
     assert watcher.start()
     try:
         (tmp_path / ".gitignore").write_text("x\n")
-        batches.until_rescan()
+        batches.until(".gitignore")
     finally:
         watcher.stop()
 

@@ -5,20 +5,19 @@ from __future__ import annotations
 import os
 import random
 import subprocess
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 
 from qcoder.context import workspace
-from qcoder.context.privacy import exclude_spec
+from qcoder.context.privacy import exclude_spec, refused
+from qcoder.context.source import Source, read_source
 from qcoder.context.workspace import (
-    Source,
     find_root,
     is_listed,
     list_files,
     listed_among,
-    read_source,
-    refused,
 )
 
 
@@ -138,6 +137,67 @@ def test_files_of_a_repository_inside_are_listed_by_its_own_rules(tmp_path: Path
     assert listed_among(tmp_path, list(tree)) == listed - {".gitignore"}
 
 
+def test_outer_qcoderignore_reaches_into_repositories_inside(tmp_path: Path) -> None:
+    tree = {
+        ".qcoderignore": "third_party/lib/\n*.dat.py\n",
+        "a.py": "",
+        "third_party/lib/b.py": "",
+        "sub/c.py": "",
+        "sub/d.dat.py": "",
+        "sub/in/e.dat.py": "",
+        "sub/in/f.py": "",
+        "excluded/g.py": "",
+        "sub/.qcoderignore": "in/\n",
+    }
+    write(tmp_path, tree)
+    for folder in ("", "third_party/lib", "sub", "sub/in", "excluded"):
+        git(tmp_path / folder, "init", "-q")
+    (tmp_path / ".git" / "info" / "exclude").write_text("excluded/\n")
+    listing = list_files(tmp_path)
+    assert listing.paths == (".qcoderignore", "a.py", "sub/.qcoderignore", "sub/c.py")
+    assert listed_among(tmp_path, list(tree)) == set(listing.paths)
+    assert listed_among(tmp_path, list(tree), by_git=listing.by_git) == set(listing.paths)
+    assert listing.by_git == {"", "sub"}
+
+
+@pytest.mark.parametrize(
+    "encode",
+    [
+        lambda text: b"\xef\xbb\xbf" + text.encode(),
+        lambda text: text.encode("utf-16"),
+        lambda text: b"\xfe\xff" + text.encode("utf-16-be"),
+        lambda text: text.replace("\n", "\r\n").encode(),
+    ],
+)
+def test_ignore_files_of_windows_are_read_from_the_first_line_on(
+    tmp_path: Path, encode: Callable[[str], bytes]
+) -> None:
+    write(tmp_path, {"first.py": "", "second.py": "", "a.py": ""})
+    (tmp_path / ".qcoderignore").write_bytes(encode("first.py\nsecond.py\n"))
+    assert list_files(tmp_path).paths == (".qcoderignore", "a.py")
+
+
+def test_form_feed_does_not_end_an_ignore_pattern(tmp_path: Path) -> None:
+    write(tmp_path, {".gitignore": "x\fa.py\n", "a.py": ""})
+    assert list_files(tmp_path).paths == (".gitignore", "a.py")
+
+
+def test_known_repository_is_asked_once_about_what_it_does_not_list(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    write(tmp_path, {"a.py": "", "log/x.py": ""})
+    git(tmp_path, "init", "-q")
+    (tmp_path / ".git" / "info" / "exclude").write_text("log/\n")
+    by_git = list_files(tmp_path).by_git
+    questions = []
+    ask = workspace.git_output
+    monkeypatch.setattr(
+        workspace, "git_output", lambda *words: (questions.append(words), ask(*words))[1]
+    )
+    assert listed_among(tmp_path, ["log/x.py"], by_git=by_git) == set()
+    assert len(questions) == 1
+
+
 def test_folder_that_says_it_is_derived_is_left_out_without_git(tmp_path: Path) -> None:
     write(tmp_path, {"env/pyvenv.cfg": "", "env/lib/x.py": "", "a.py": ""})
     assert list_files(tmp_path).paths == ("a.py",)
@@ -151,13 +211,13 @@ def test_many_paths_are_one_question_to_git(
     write(tmp_path, dict.fromkeys(names, ""))
     git(tmp_path, "init", "-q")
     questions = []
-    ask = workspace.subprocess.run
+    ask = workspace.git_output
 
-    def count(*args: object, **options: object) -> object:
-        questions.append(args)
-        return ask(*args, **options)
+    def count(root: Path, *arguments: str) -> bytes:
+        questions.append(arguments)
+        return ask(root, *arguments)
 
-    monkeypatch.setattr(workspace.subprocess, "run", count)
+    monkeypatch.setattr(workspace, "git_output", count)
     assert listed_among(tmp_path, names) == set(names)
     assert len(questions) == 1
 
@@ -368,7 +428,7 @@ def test_unreadable_file_costs_one_log_line(
 
     monkeypatch.setattr("builtins.open", refuse)
     assert read_source(tmp_path, "a.py") == "unreadable"
-    assert [record.name for record in caplog.records] == [workspace.__name__]
+    assert [record.name for record in caplog.records] == ["qcoder.context.source"]
 
 
 def test_root_is_the_nearest_project_folder(tmp_path: Path) -> None:
