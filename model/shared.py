@@ -10,9 +10,11 @@ from __future__ import annotations
 
 import itertools
 import logging
+import math
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import asdict
+from functools import partial
 from multiprocessing.connection import Connection
 from typing import TYPE_CHECKING, Any
 
@@ -172,7 +174,7 @@ class SharedEngine:
         while self._here is None:
             try:
                 frame = {"op": "score", "ids": ids_bytes(ids), "start": start}
-                for answer in self._answers(frame, lambda: False):
+                for answer in self._answers(frame):
                     piece = scores_from(answer)
                     start += len(piece)  # what a lost daemon has said is known
                     yield piece
@@ -226,18 +228,33 @@ class SharedEngine:
     def _streamed(self, request: GenerationRequest) -> Iterator[TokenOut]:
         """The tokens of the daemon; raises OSError or EOFError when it is lost."""
         tables = self._numbers_of(request.copy_tables)
-        frame = request_frame(request, tables)
-        for answer in self._answers(frame, lambda: request.cancel.cancelled):
-            yield token_of(answer)
+        frame, finish = request_frame(request, tables), None
+        for answer in self._answers(frame, partial(interrupted, request)):
+            out = token_of(answer)
+            finish = out.finish
+            yield out
+        if finish is None and (ended := interrupted(request)):  # the daemon has not come to that
+            yield TokenOut(-1, "", 0.0, "model", finish=ended)
 
-    def _answers(self, frame: Frame, is_unwanted: Callable[[], bool]) -> Iterator[Frame]:
-        """What the daemon says to a frame before its last word; leaving early cancels it there."""
+    def _answers(
+        self, frame: Frame, why_end: Callable[[], FinishReason | None] = lambda: None
+    ) -> Iterator[Frame]:
+        """What the daemon says to a frame before its last word; leaving early cancels it there.
+
+        Once `why_end` gives a reason, which must stay, the daemon has `END_S` for its last word:
+        while it computes for others, or hangs, nothing comes, and what comes later is passed over.
+        """
         number = next(self._numbers)
         self._connection.send_bytes(packed({**frame, "number": number}))
         cancelled = ended = False
+        until = math.inf
         try:
-            while True:
-                if not cancelled and is_unwanted():
+            while time.monotonic() < until:
+                reason = why_end()
+                if reason is not None:
+                    until = min(until, time.monotonic() + END_S)
+                # The daemon knows the deadline, and says more of its end than of a cancelled one's.
+                if reason == FinishReason.CANCELLED and not cancelled:
                     cancelled = True
                     self._cancel(number)
                 if not self._connection.poll(POLL_S):
@@ -250,6 +267,9 @@ class SharedEngine:
                     self._end(answer)
                     return
                 yield answer
+            ended = True
+            if not cancelled:
+                self._cancel(number)
         finally:
             if not ended:
                 self._leave(number, cancelled)

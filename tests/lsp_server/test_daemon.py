@@ -7,6 +7,8 @@ import threading
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
+from dataclasses import asdict
+from multiprocessing import Pipe
 from multiprocessing.connection import Connection
 from pathlib import Path
 from typing import Any
@@ -31,7 +33,14 @@ from qcoder.model.request import (
 )
 from qcoder.model.scoring import TokenScores, joined
 from qcoder.model.shared import SharedEngine, going_on, told
-from qcoder.model.shared_frames import ModelSpec, packed, request_frame, request_of, unpacked
+from qcoder.model.shared_frames import (
+    ModelSpec,
+    packed,
+    request_frame,
+    request_of,
+    token_frame,
+    unpacked,
+)
 
 SPEC = ModelSpec("/models/one")
 PATIENCE_S = 20
@@ -267,6 +276,40 @@ def test_the_model_is_maintained_when_a_prompt_was_computed_ahead(tmp_path: Path
         list(one.generate(request(max_tokens=0)))
         until(lambda: engine.times == 1)
         one.close()
+
+
+@pytest.mark.parametrize("by_deadline", [True, False])
+def test_a_silent_daemon_holds_nobody_who_wants_no_answer_any_more(by_deadline: bool) -> None:
+    ours, theirs = Pipe()
+    engine = FakeEngine([WORDS])
+    opened = {"op": "opened", "info": asdict(engine.info), "stats": asdict(engine.stats())}
+    theirs.send_bytes(packed(opened))
+    tokenizer: Any = ByteTokenizer()
+    one = SharedEngine(SPEC, lambda: ours, lambda info: tokenizer, lambda: engine)
+    asked = request(deadline=time.monotonic() if by_deadline else None)
+    outs: list[TokenOut] = []
+    stream = threading.Thread(target=lambda: outs.extend(one.generate(asked)), daemon=True)
+    stream.start()
+    if not by_deadline:
+        asked.cancel.cancel()
+    stream.join(PATIENCE_S)
+    finish = FinishReason.DEADLINE if by_deadline else FinishReason.CANCELLED
+    assert [out.finish for out in outs] == [finish]
+    said = [unpacked(theirs.recv_bytes()) for _ in range(3)]
+    assert [frame["op"] for frame in said] == ["open", "generate", "cancel"]
+    late, number = said[1]["number"], said[1]["number"] + 1
+    ended = {"op": "ended", "stats": asdict(engine.stats())}
+    stop = TokenOut(5, "new", 0.0, "model", finish=FinishReason.STOP)
+    for frame in (
+        token_frame(TokenOut(4, "old", 0.0, "model"), late),
+        {**ended, "number": late},
+        token_frame(stop, number),
+        {**ended, "number": number},
+    ):
+        theirs.send_bytes(packed(frame))
+    assert list(one.generate(request())) == [stop]
+    one.close()
+    theirs.close()
 
 
 def test_what_begins_again_goes_on_or_ends_but_never_changes_its_mind() -> None:
