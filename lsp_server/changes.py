@@ -9,17 +9,22 @@ from __future__ import annotations
 import difflib
 import re
 import subprocess
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
+from qcoder.context.source import read_source
+from qcoder.context.workspace import ignored_by_rules
 from qcoder.lsp_server.headless import InputError
 
 SAFE = ("-c", "core.fsmonitor=", "-c", "core.hooksPath=/dev/null", "-c", "core.quotePath=off")
 DIFF = (
-    "diff", "--no-ext-diff", "--no-textconv", "--no-color", "--no-relative", "--submodule=short",
+    "diff", "--no-ext-diff", "--no-textconv", "--no-color", "--no-relative", "--ignore-submodules=all",
     "--src-prefix=a/", "--dst-prefix=b/", "-U0", "-M", "--diff-filter=ACMR",
 )  # fmt: skip
-"""Every option that a user's git configuration could change is given."""
+"""Every option that a user's git configuration could change is given. A submodule has no text here."""
+
+NEW = ("ls-files", "-z", "--others", "--exclude-standard", "--full-name")
 
 HUNK = re.compile(r"^@@ -\d+(?:,(\d+))? \+(\d+)(?:,(\d+))? @@")
 ESCAPES = {"t": "\t", "n": "\n", "r": "\r"}
@@ -69,17 +74,34 @@ def staged(root: Path) -> list[ChangedFile]:
     ]
 
 
-def since(root: Path, revision: str) -> list[ChangedFile]:
-    """Files that differ from `revision`, with the text of the working tree."""
+def since(root: Path, revision: str, wanted: Callable[[str], bool]) -> list[ChangedFile]:
+    """Files that differ from `revision` and whose path is `wanted`, with the text of the working tree.
+
+    Since HEAD also those that nobody has added yet. `root` is that of the checkout; paths are
+    relative to it.
+    """
     if revision.startswith("-"):
         raise InputError(f"{revision!r} is not a revision")
     found = parse_diff(git(root, *DIFF, revision, "--"))
     files = []
     for path, lines in found.items():
         full = root / path
-        if full.is_file() and not full.is_symlink():
+        if wanted(path) and full.is_file() and not full.is_symlink():
             text = full.read_text(encoding="utf-8", errors="replace")
             files.append(ChangedFile(path, lines, text.replace("\r\n", "\n")))
+    return files + new_files(root, wanted) if revision == "HEAD" else files
+
+
+def new_files(root: Path, wanted: Callable[[str], bool]) -> list[ChangedFile]:
+    """Files that are neither tracked nor ignored, all lines changed; only what an index would read."""
+    files = []
+    for path in filter(None, git(root, *NEW).split("\0")):
+        if not wanted(path) or ignored_by_rules(root, path) or (root / path).is_symlink():
+            continue
+        source = read_source(root, path)
+        if not isinstance(source, str):
+            text = source.text.replace("\r\n", "\n")
+            files.append(ChangedFile(path, frozenset(range(text.count("\n") + 1)), text))
     return files
 
 
@@ -93,7 +115,8 @@ def lines_since_head(root: Path, path: str, text: str) -> frozenset[int] | None:
     first = next((i for i, (a, b) in enumerate(zip(old, new, strict=False)) if a != b), len(old))
     first = min(first, len(new))
     pairs = zip(reversed(old[first:]), reversed(new[first:]), strict=False)
-    same_end = next((i for i, (a, b) in enumerate(pairs) if a != b), 0)
+    shorter = min(len(old), len(new)) - first
+    same_end = next((i for i, (a, b) in enumerate(pairs) if a != b), shorter)
     old, last = old[first : len(old) - same_end], len(new) - same_end
     if len(old) + last - first > MOST_COMPARED:
         return frozenset(range(first, last))

@@ -100,21 +100,22 @@ def review_targets(
             (ChangedFile(path, frozenset(), text), None)
             for path, text in whole_files(root, args.paths, settings)
         ]
-    files = staged(root) if args.staged else since(root, args.diff_base or "HEAD")
+    named = {p.resolve() for p in args.paths}
+
+    def wanted(path: str) -> bool:
+        if not is_reviewed(path) or refused(path, None, exclude) is not None:
+            return False
+        full = root / path
+        return not named or not named.isdisjoint((full.resolve(), *full.parents))
+
+    files = staged(root) if args.staged else since(root, args.diff_base or "HEAD", wanted)
     if args.staged and args.paths and not files:
         # What `pre-commit run --all-files` means: nothing is staged, all of these are to be looked at.
         return [
             (ChangedFile(path, frozenset(), text), None)
             for path, text in whole_files(root, args.paths, settings)
         ]
-    wanted = {p.resolve() for p in args.paths}
-    return [
-        (f, f.lines)
-        for f in files
-        if is_reviewed(f.path)
-        and refused(f.path, None, exclude) is None
-        and (not wanted or wanted & {(root / f.path).resolve(), *(root / f.path).parents})
-    ]
+    return [(file, file.lines) for file in files if wanted(file.path)]
 
 
 def whole_files(root: Path, paths: list[Path], settings: Settings) -> Iterator[tuple[str, str]]:

@@ -34,6 +34,7 @@ from qcoder.lsp_server.snapshot import Snapshot
 from qcoder.lsp_server.usage import Days, Usage
 from qcoder.lsp_server.usage_store import add as add_usage
 from qcoder.lsp_server.usage_store import usage_path
+from qcoder.model.request import CancelToken
 
 logger = logging.getLogger(__name__)
 
@@ -67,6 +68,7 @@ class QcoderServer(LanguageServer):
         self.reviewed: dict[str, str] = {}
         self.review_numbers = itertools.count(1)
         self.unopened_findings: dict[Path, str] = {}
+        self.changes_review = CancelToken()
         self._told: frozenset[str] = frozenset()
 
     def status(self, status: Status) -> None:

@@ -144,6 +144,38 @@ def test_outside_a_checkout_review_wants_to_know_what(
     assert "--all" in capsys.readouterr().err
 
 
+def test_a_moved_submodule_is_no_obstacle(
+    repository: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    for commit in ("1" * 40, "2" * 40):
+        git("update-index", "--add", "--cacheinfo", f"160000,{commit},vendored")
+        assert main(["review", "--staged"]) == 0
+        git("-c", "user.name=t", "-c", "user.email=t@t", "commit", "-qm", "move")
+    (repository / "a.py").write_text(LEAK)
+    git("add", "a.py")
+    git("update-index", "--cacheinfo", f"160000,{'3' * 40},vendored")
+    assert main(["review", "--staged", "--format", "json"]) == 1
+    found = json.loads(capsys.readouterr().out.splitlines()[-1])["findings"]
+    assert [finding["path"] for finding in found] == ["a.py"]
+    assert main(["review", "--diff-base", "HEAD~1"]) == 1
+
+
+def test_new_files_are_reviewed_since_head_as_the_index_would_read_them(
+    repository: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    for name in ("sub dir/ä.py", "ignored.py", "left_out.py", "secrets.py", "node_modules/a.py"):
+        (repository / name).parent.mkdir(exist_ok=True)
+        (repository / name).write_text(LEAK)
+    (repository / "large.py").write_text(LEAK + "x = 1\n" * 200_000)
+    (repository / "link.py").symlink_to("sub dir/ä.py")
+    (repository / ".gitignore").write_text("ignored.py\n")
+    (repository / ".qcoderignore").write_text("left_out.py\n")
+    assert main(["review", "--format", "json"]) == 1
+    found = json.loads(capsys.readouterr().out)["findings"]
+    assert [(f["path"], f["line"]) for f in found] == [("sub dir/ä.py", 2)]
+    assert main(["review", "--diff-base", "HEAD~0"]) == 0
+
+
 def test_excluded_files_are_not_reviewed(repository: Path) -> None:
     (repository / "qcoder.toml").write_text('[privacy]\nexclude = ["b.py"]\n')
     (repository / "b.py").write_text(LEAK)
@@ -232,6 +264,20 @@ def test_a_review_with_a_shared_model_goes_behind_the_editors(
 )
 def test_lines_that_the_last_commit_has_not(repository: Path, text: str, changed: set[int]) -> None:
     assert lines_since_head(repository, "a.py", text) == changed
+
+
+def test_a_line_that_comes_or_goes_changes_no_other_one(repository: Path) -> None:
+    rows = [f"value_{number} = {number}" for number in range(5000)]
+    (repository / "long.py").write_text("\n".join(rows))
+    git("add", ".")
+    git("-c", "user.name=t", "-c", "user.email=t@t", "commit", "-qm", "second")
+    more = [*rows[:100], "value = 1", *rows[100:]]
+    assert lines_since_head(repository, "long.py", "\n".join(more)) == {100}
+    assert lines_since_head(repository, "long.py", "\n".join(["value = 1", *rows])) == {0}
+    assert lines_since_head(repository, "long.py", "\n".join([*rows, "value = 1"])) == {5000}
+    fewer = [*rows[:100], *rows[101:]]
+    assert lines_since_head(repository, "long.py", "\n".join(fewer)) == set()
+    assert lines_since_head(repository, "long.py", "\n".join(rows)) == set()
 
 
 def test_of_a_large_change_all_lines_count(

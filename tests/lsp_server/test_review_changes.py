@@ -1,10 +1,11 @@
 import subprocess
+import threading
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from qcoder.lsp_server import session
+from qcoder.lsp_server import review_changes, session
 from qcoder.lsp_server.review_changes import summary
 from qcoder.model.fake import FakeEngine
 
@@ -104,6 +105,81 @@ async def test_unsaved_text_of_an_open_file_counts(editor: Any, checkout: Path) 
     editor.open(checkout / "new.py", CLEAN + LEAK)
     counts = await editor.ask("workspace/executeCommand", COMMAND)
     assert counts == {"files": 1, "files_with_findings": 1, "findings": 1}
+
+
+async def test_an_open_file_in_a_folder_with_signs_counts_as_open(
+    editor: Any, checkout: Path
+) -> None:
+    path = checkout / "c# %41" / "new.py"
+    path.parent.mkdir()
+    path.write_text(CLEAN)
+    commit(checkout)
+    path.write_text(CLEAN + "\nLIMIT = 3\n")
+    await editor.start(checkout)
+    editor.open(path, CLEAN + LEAK)
+    counts = await editor.ask("workspace/executeCommand", COMMAND)
+    assert counts == {"files": 1, "files_with_findings": 1, "findings": 1}
+    assert not editor.server.unopened_findings
+
+
+async def test_files_that_nobody_has_added_yet_are_reviewed(editor: Any, checkout: Path) -> None:
+    (checkout / "sub").mkdir()
+    (checkout / "sub" / "fresh.py").write_text(LEAK)
+    (checkout / "ignored.py").write_text(LEAK)
+    (checkout / ".gitignore").write_text("ignored.py\n")
+    await editor.start(checkout / "sub")
+    counts = await editor.ask("workspace/executeCommand", COMMAND)
+    assert counts == {"files": 1, "files_with_findings": 1, "findings": 1}
+    assert published(editor, checkout / "sub" / "fresh.py") == [["resource-leak"]]
+
+
+async def test_asking_again_ends_the_review_that_runs(
+    editor: Any, checkout: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name in ("old.py", "new.py", "same.py"):
+        (checkout / name).write_text(CLEAN + LEAK)
+    begun, go_on = threading.Event(), threading.Event()
+    review = review_changes.review_document
+    seen: list[str] = []
+
+    def slow(snapshot: Any, *arguments: Any) -> Any:
+        seen.append(snapshot.path)
+        begun.set()
+        assert go_on.wait(30)
+        return review(snapshot, *arguments)
+
+    monkeypatch.setattr(review_changes, "review_document", slow)
+    await editor.start(checkout)
+    _, first = editor.begin("workspace/executeCommand", COMMAND)
+    await editor.until(begun.is_set)
+    _, second = editor.begin("workspace/executeCommand", COMMAND)
+    go_on.set()
+    assert (await first)["result"] is None
+    assert (await second)["result"] == {"files": 3, "files_with_findings": 2, "findings": 2}
+    assert seen == ["new.py", "new.py", "old.py", "same.py"]
+    said = [note for note in editor.notes if note["method"] == "window/showMessage"]
+    assert [note["params"]["message"] for note in said] == ["2 findings in 2 of 3 changed files."]
+
+
+async def test_a_file_whose_review_fails_is_not_called_clean(
+    editor: Any, checkout: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name in ("new.py", "same.py"):
+        (checkout / name).write_text(CLEAN + LEAK)
+    review = review_changes.review_document
+
+    def failing(snapshot: Any, *arguments: Any) -> Any:
+        if snapshot.path == "new.py":
+            raise OSError("no")
+        return review(snapshot, *arguments)
+
+    monkeypatch.setattr(review_changes, "review_document", failing)
+    await editor.start(checkout)
+    counts = await editor.ask("workspace/executeCommand", COMMAND)
+    assert counts == {"files": 2, "files_with_findings": 1, "findings": 1, "failed": 1}
+    said = await editor.note(lambda note: note["method"] == "window/showMessage")
+    message = said["params"]["message"]
+    assert message == "1 finding; 1 file could not be reviewed, see the log."
 
 
 async def test_a_folder_outside_of_git_is_told_so(editor: Any, tmp_path: Path) -> None:
