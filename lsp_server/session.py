@@ -12,8 +12,8 @@ import logging
 import queue
 import threading
 import time
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
 
@@ -43,6 +43,14 @@ may fall behind somebody who makes none."""
 MAX_TABLE_CHARACTERS = 1_000_000
 
 
+@dataclass(slots=True)
+class Pending:
+    """What happened on the disk since somebody looked: some paths, or more than paths can tell."""
+
+    paths: set[str] = field(default_factory=set)
+    everything: bool = False
+
+
 @dataclass(slots=True, eq=False)
 class Folder:
     """One workspace folder. The index is there from the start, and full once it was scanned."""
@@ -52,6 +60,7 @@ class Folder:
     table: SuffixTable | None = None
     watcher: Watcher | None = None
     closed: bool = False
+    pending: Pending = field(default_factory=Pending)
 
 
 class Session:
@@ -134,7 +143,7 @@ class Session:
     def reindex(self) -> None:
         """Scan all folders again."""
         for folder in self.folders:
-            self.later(partial(self._scan, folder))
+            self._look_again(folder, None)
 
     def later(self, work: Callable[[], object]) -> None:
         """Run in the background thread, in order."""
@@ -215,7 +224,7 @@ class Session:
             if folder is not None:
                 changed.setdefault(folder, []).append(relative)
         for folder, inner in changed.items():
-            self.later(partial(self._update, folder, inner))
+            self._look_again(folder, inner)
 
     def begin(self, reason: str, message: str) -> Callable[[], None]:
         """Show the server busy until the returned function is called."""
@@ -325,17 +334,29 @@ class Session:
         if folder.watcher is not None:
             self.later(folder.watcher.stop)  # waits for the watcher's threads
 
-    def _update(self, folder: Folder, paths: Sequence[str]) -> None:
-        if folder.index is not None and not folder.closed:
-            folder.index.update_all(paths)
+    def _look_again(self, folder: Folder, paths: Iterable[str] | None) -> None:
+        """Take up changes of the disk, None for all of it; what waits already is done with them."""
+        with self._state:
+            waits = folder.pending.everything or bool(folder.pending.paths)
+            folder.pending.everything |= paths is None
+            folder.pending.paths.update(paths or ())
+        if not waits:
+            self.later(partial(self._take_up, folder))
+
+    def _take_up(self, folder: Folder) -> None:
+        with self._state:
+            pending, folder.pending = folder.pending, Pending()
+        if pending.everything:
+            self._scan(folder)
+            return
+        index = None if folder.closed else folder.index
+        if index is not None and index.update_all(sorted(pending.paths)):
+            self._build_table(folder)  # without what is ignored since
 
     def _disk_changed(self, folder: Folder, paths: frozenset[str] | None) -> None:
         if paths is None or FILE_NAME in paths:
             self.on_settings_file()
-        if paths is None:
-            self.later(partial(self._scan, folder))
-            return
-        self.later(partial(self._update, folder, tuple(paths)))
+        self._look_again(folder, paths)
 
     def _begin(self, reason: str, message: str) -> None:
         with self._state:

@@ -1,4 +1,4 @@
-"""Which model a session loads."""
+"""Which model a session loads, and how it keeps up with documents and the disk."""
 
 from __future__ import annotations
 
@@ -98,4 +98,40 @@ def test_the_index_follows_a_new_document_at_once_and_typing_in_a_pause(
         assert looked.wait(30)
         while not texts.empty():
             assert texts.get() == seen
+    session.stop()
+
+
+@pytest.mark.parametrize("everything", [False, True])
+def test_changes_that_come_together_are_taken_up_once(
+    everything: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("QCODER_ENGINE", "fake:text")
+    looks: list[object] = []
+    monkeypatch.setattr(session_module.Index, "update_all", lambda self, paths: looks.append(paths))
+    session = Session(lambda status: None)
+    session.start([tmp_path], Settings(), watch=False)
+    busy, go_on, done = threading.Event(), threading.Event(), threading.Event()
+    session.later(lambda: (busy.set(), go_on.wait(30)))
+    assert busy.wait(30)
+    monkeypatch.setattr(
+        session_module.Index, "refresh", lambda self, **options: looks.append("everything")
+    )
+    (folder,) = session.folders
+    for i in range(20):
+        session._disk_changed(folder, frozenset({f"f{i}.py"}))
+        session.files_changed([tmp_path / "open.py"])
+        if everything:
+            session.reindex()
+    session.later(done.set)
+    go_on.set()
+    assert done.wait(30)
+    if everything:
+        assert looks == ["everything"]
+    else:
+        assert looks == [sorted(["open.py", *(f"f{i}.py" for i in range(20))])]
+    session._disk_changed(folder, frozenset({"late.py"}))
+    done.clear()
+    session.later(done.set)
+    assert done.wait(30)
+    assert looks[1:] == [["late.py"]]
     session.stop()
