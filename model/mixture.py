@@ -1,11 +1,10 @@
 """The mixture of network and copy model.
 
-    P(token) = w_net P_net(token) + the sum over four copies of w_copy P_copy(token)
+    P(token) = w_net P_net(token) + w_local P_local(token) + w_table P_table(token)
 
-Copies are made from the prompt and what was generated (`local`), and from the open file and the
-workspace (`table`), each twice: from the longest matches and from contexts of every length. The
-weights come from a gate, a tiny perceptron over how long the matches are, how sure each source is
-and whether they agree; it is fitted by `training/gate.py` on text that the network never saw and
+`local` copies from the prompt and what was generated, `table` from the open file and the workspace.
+The weights come from a gate, a tiny perceptron over how long the matches are, how sure each source
+is and whether they agree; it is fitted by `training/gate.py` on text that the network never saw and
 ships beside the weights as `mixture.safetensors`. A checkpoint without that file runs unmixed.
 """
 
@@ -21,47 +20,26 @@ from safetensors.numpy import load_file
 
 from qcoder.model.engine import ModelInfo
 from qcoder.model.ngram import (
-    LONGEST_CONTEXT,
     LONGEST_DRAFT,
     MAX_LENGTH,
     SORTED_LENGTH,
     CopyDistribution,
     Draft,
-    IntArray,
     LocalHistory,
     Match,
     SuffixTable,
     distribution,
-    interpolated,
 )
 
 GATE_FILE = "mixture.safetensors"
 FEATURES_PER_SOURCE = 7
-FEATURES_PER_CONTEXTS = 6
-FEATURES = 2 + 2 * FEATURES_PER_SOURCE + 1 + 2 * FEATURES_PER_CONTEXTS
+FEATURES = 2 + 2 * FEATURES_PER_SOURCE + 1
 MIN_PRESENT = 3
 """Fewer tokens than this say nothing about the place, unless the table ends with them."""
 
-SOURCES = 5
-"""Network, longest matches in local and table, contexts in local and table."""
+SOURCES = 3  # network, local, table
 
 FloatArray = NDArray[np.float32]
-
-
-@dataclass(frozen=True, slots=True, eq=False)
-class Copies:
-    """What the copies say comes next, None where one knows nothing: of the longest matches, then of
-    contexts of every length (`ngram.interpolated`)."""
-
-    local: CopyDistribution | None
-    table: CopyDistribution | None
-    local_contexts: CopyDistribution | None
-    table_contexts: CopyDistribution | None
-
-    @property
-    def all(self) -> tuple[CopyDistribution | None, ...]:
-        """In the order of a gate's sources, behind the network."""
-        return self.local, self.table, self.local_contexts, self.table_contexts
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -74,10 +52,7 @@ class BlendResult:
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Gate:
-    """Perceptron with one hidden layer: features -> weights of the sources.
-
-    One that was fitted when there were fewer of both reads and weighs the first ones.
-    """
+    """Perceptron with one hidden layer: features -> weights of the three sources."""
 
     hidden_weight: FloatArray  # [hidden, FEATURES]
     hidden_bias: FloatArray  # [hidden]
@@ -85,11 +60,10 @@ class Gate:
     out_bias: FloatArray  # [SOURCES]
 
     def weights(self, features: FloatArray, present: Sequence[bool]) -> FloatArray:
-        """Softmax over the sources that are present; [sources of the gate], sums to 1."""
-        known = features[: self.hidden_weight.shape[1]]
-        hidden = np.tanh(self.hidden_weight @ known + self.hidden_bias)
+        """Softmax over the sources that are present; [SOURCES], sums to 1."""
+        hidden = np.tanh(self.hidden_weight @ features + self.hidden_bias)
         scores = self.out_weight @ hidden + self.out_bias
-        scores = np.where(present[: len(scores)], scores, -np.inf)
+        scores = np.where(present, scores, -np.inf)
         scores = np.exp(scores - scores.max())
         weights: FloatArray = (scores / scores.sum()).astype(np.float32)
         return weights
@@ -111,33 +85,11 @@ def source_features(copy: CopyDistribution | None, network: FloatArray) -> list[
     ]
 
 
-def contexts_features(
-    contexts: CopyDistribution | None, copies: Copies, network: FloatArray
-) -> list[float]:
-    """What the gate sees of a copy from contexts, beside the copies of the longest matches."""
-    if contexts is None:
-        return [0.0] * FEATURES_PER_CONTEXTS
-    top = contexts.top
-    token = int(contexts.ids[top])
-    return [
-        contexts.longest / LONGEST_CONTEXT,
-        float(contexts.probabilities[top]),
-        float(network[token]),
-        float((contexts.probabilities * network[contexts.ids]).sum()),
-        probability(copies.local, token),
-        probability(copies.table, token),
-    ]
-
-
-def probability(copy: CopyDistribution | None, token: int) -> float:
-    """What a copy gives a token."""
-    return 0.0 if copy is None else float(copy.probabilities[copy.ids == token].sum())
-
-
-def gate_features(network: FloatArray, copies: Copies) -> FloatArray:
-    """All inputs of the gate: [FEATURES]. New ones come last: older gates read the first ones."""
+def gate_features(
+    network: FloatArray, local: CopyDistribution | None, table: CopyDistribution | None
+) -> FloatArray:
+    """All inputs of the gate: [FEATURES]."""
     entropy = -float((network * np.log(network + 1e-12)).sum())
-    local, table = copies.local, copies.table
     agree = (
         local is not None
         and table is not None
@@ -150,8 +102,6 @@ def gate_features(network: FloatArray, copies: Copies) -> FloatArray:
             *source_features(local, network),
             *source_features(table, network),
             float(agree),
-            *contexts_features(copies.local_contexts, copies, network),
-            *contexts_features(copies.table_contexts, copies, network),
         ],
         dtype=np.float32,
     )
@@ -218,59 +168,30 @@ class CopyState:
         drafts = [self._history.draft(LONGEST_DRAFT)]
         for table in self._tables:
             found = next(
-                (
-                    m
-                    for m in table.matches(recent, limit=4)
-                    if not self._is_present(table, m.position)
-                ),
-                None,
+                (m for m in table.matches(recent, limit=4) if not self._is_present(table, m)), None
             )
             if found is not None:
                 ids = table.ids[found.position : found.position + LONGEST_DRAFT]
                 drafts.append(Draft(tuple(ids.tolist()), found.length))
         return max(drafts, key=lambda draft: draft.matched)
 
-    def copies(self) -> Copies:
+    def copies(self) -> tuple[CopyDistribution | None, CopyDistribution | None]:
         """What local history and tables predict next."""
         found: list[Match] = []
-        followers: list[list[int]] = []
         recent = self._history.ids[-MAX_LENGTH:]
         for table in self._tables:
-            ranges = table.ranges(recent)
-            matches = table.matches(recent, ranges=ranges)
-            found += [m for m in matches if not self._is_present(table, m.position)]
-            for length, places in enumerate(table.contexts(ranges)):
-                if length == len(followers):
-                    followers.append([])
-                followers[length] += table.ids[self._without_present(table, places)].tolist()
-        while followers and not followers[-1]:
-            followers.pop()
-        return Copies(
-            distribution(self._history.matches()),
-            distribution(found),
-            interpolated(self._history.followers()),
-            interpolated([tokens for tokens in followers if tokens]),
-        )
+            found += [m for m in table.matches(recent) if not self._is_present(table, m)]
+        return distribution(self._history.matches()), distribution(found)
 
-    def _without_present(self, table: SuffixTable, places: IntArray) -> IntArray:
-        """The places that are not the cursor's own."""
-        next_ids = table.ids[places]
-        for ids in self._present:
-            if (next_ids == ids[0]).any():
-                return np.array(
-                    [p for p in places.tolist() if not self._is_present(table, p)], dtype=np.int32
-                )
-        return places
-
-    def _is_present(self, table: SuffixTable, position: int) -> bool:
-        """Whether a place is the cursor's own in an earlier state of the document.
+    def _is_present(self, table: SuffixTable, match: Match) -> bool:
+        """Whether a match is the cursor's own place in an earlier state of the document.
 
         The open file and the workspace on disk hold the unfinished line as well; the longest match
         of all is that line itself, and it says that nothing comes next.
         """
         for ids in self._present:
             size = len(ids) if len(ids) >= MIN_PRESENT else MIN_PRESENT
-            if np.array_equal(table.ids[position : position + size], ids):
+            if np.array_equal(table.ids[match.position : match.position + size], ids):
                 return True
         return False
 
@@ -292,14 +213,15 @@ class MixtureState(CopyState):
 
     def blend(self, network_logprobs: FloatArray) -> BlendResult:
         """Mix the network's log-probabilities [vocab] with the copies."""
-        copies = self.copies()
-        if copies.local is None and copies.table is None:
+        local, table = self.copies()
+        if local is None and table is None:
             return BlendResult(network_logprobs, None)
         network = np.exp(network_logprobs)
-        present = (True, *(copy is not None for copy in copies.all))
-        weights = self._gate.weights(gate_features(network, copies), present)
+        weights = self._gate.weights(
+            gate_features(network, local, table), (True, local is not None, table is not None)
+        )
         copied = np.zeros_like(network)
-        for copy, weight in zip(copies.all, weights[1:], strict=False):
+        for copy, weight in ((local, weights[1]), (table, weights[2])):
             if copy is not None:
                 copied[copy.ids] += weight * copy.probabilities
         mixed = weights[0] * network + copied

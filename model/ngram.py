@@ -2,10 +2,10 @@
 
 Two memories answer the same question, "which tokens followed the longest suffixes of this history
 elsewhere?": `SuffixTable` is immutable and sorted once, for the open file and the workspace;
-`LocalHistory` grows by a token at a time, for the prompt and what is being generated. What they know
-becomes a probability distribution in two ways, from the longest matches (`distribution`) and from
-contexts of every length (`interpolated`), or a draft of several tokens (`LocalHistory.draft`). The
-idea of nested caches of file and project is Hellendoorn and Devanbu's (ESEC/FSE 2017).
+`LocalHistory` grows by a token at a time, for the prompt and what is being generated. Their matches
+become a probability distribution (`distribution`) or a draft of several tokens
+(`SuffixTable.continuation`, `LocalHistory.continuation`). The idea of nested caches of file and
+project is Hellendoorn and Devanbu's (ESEC/FSE 2017).
 """
 
 from __future__ import annotations
@@ -29,18 +29,7 @@ MIN_LENGTH = 2
 MATCH_LIMIT = 48
 """Occurrences looked at a step; the longest and latest come first."""
 
-LONGEST_CONTEXT = 8
-"""Tokens of the longest context that is counted; more gain nothing."""
-
-CONTEXT_SAMPLE = 24
-"""Occurrences that are looked at for each length of context; 128 predict no better."""
-
-INTERPOLATION = 0.5
-"""What each longer context weighs against all shorter ones; 0.4 and 0.6 predict the same."""
-
 IntArray = NDArray[np.int32]
-Rows = tuple[int, int]
-"""From a row to the one behind the last."""
 
 
 LONGEST_DRAFT = 7
@@ -99,11 +88,11 @@ class SuffixTable:
         order = order[order > 0]
         return SuffixTable(array, order.astype(np.int32), weight)
 
-    def ranges(self, history: Sequence[int]) -> list[Rows]:
-        """Rows of `order` where the last 1, 2, 3... tokens of the history stand before."""
+    def matches(self, history: Sequence[int], limit: int = MATCH_LIMIT) -> list[Match]:
+        """Occurrences of the history's longest suffixes, longest first, at most `limit`."""
         ids, order = self.ids, self.order
         low, high = 0, len(order)
-        ranges: list[Rows] = []
+        ranges: list[tuple[int, int]] = []
         for length in range(1, min(SORTED_LENGTH, len(history)) + 1):
             wanted = history[-length]
 
@@ -115,30 +104,8 @@ class SuffixTable:
             if low >= high:
                 break
             ranges.append((low, high))
-        return ranges
-
-    def contexts(self, ranges: Sequence[Rows]) -> list[IntArray]:
-        """For contexts of 1, 2, 3... tokens, some places that follow them, evenly spread."""
-        order = self.order
-        return [
-            order[low : high : -(-(high - low) // CONTEXT_SAMPLE)]
-            for low, high in ranges[:LONGEST_CONTEXT]
-        ]
-
-    def matches(
-        self,
-        history: Sequence[int],
-        limit: int = MATCH_LIMIT,
-        ranges: Sequence[Rows] | None = None,
-    ) -> list[Match]:
-        """Occurrences of the history's longest suffixes, longest first, at most `limit`.
-
-        `ranges`: those of the history, where they are known already.
-        """
-        ids, order = self.ids, self.order
-        ranges = self.ranges(history) if ranges is None else ranges
         found: list[Match] = []
-        inner: Rows | None = None
+        inner: tuple[int, int] | None = None
         shortest = MIN_LENGTH if len(ranges) >= MIN_LENGTH else 1
         for length in range(len(ranges), shortest - 1, -1):
             low, high = ranges[length - 1]
@@ -166,7 +133,7 @@ def _longest_first(match: Match) -> int:
     return -match.length
 
 
-def _outside(low: int, high: int, inner: Rows | None, limit: int) -> NDArray[np.int64]:
+def _outside(low: int, high: int, inner: tuple[int, int] | None, limit: int) -> NDArray[np.int64]:
     """At most `limit` evenly spread rows of [low, high) that are not in `inner`."""
     rows = np.arange(low, high)
     if inner is not None:
@@ -219,24 +186,6 @@ class LocalHistory:
         found.sort(key=_longest_first)
         return found
 
-    def followers(self) -> list[list[int]]:
-        """For contexts of 1, 2, 3... tokens, what followed their latest occurrences."""
-        ids = self.ids
-        if not ids:
-            return []
-        places = self._unigrams.get(ids[-1], [])[-CONTEXT_SAMPLE:]
-        found: list[list[int]] = []
-        while places and len(found) < LONGEST_CONTEXT:
-            found.append([ids[place] for place in places])
-            length = len(found) + 1
-            if length == 2:
-                pair = (ids[-2], ids[-1]) if len(ids) > 1 else None
-                places = self._bigrams.get(pair, [])[-CONTEXT_SAMPLE:] if pair else []
-            else:
-                wanted = ids[-length] if length <= len(ids) else None
-                places = [p for p in places if p >= length and ids[p - length] == wanted]
-        return found
-
     def draft(self, max_tokens: int) -> Draft:
         """What followed the longest and latest earlier match, at most `max_tokens`."""
         found = self.matches()
@@ -286,24 +235,3 @@ def distribution(matches: Sequence[Match]) -> CopyDistribution | None:
     probabilities = np.fromiter(mass.values(), dtype=np.float32, count=len(mass))
     support = sum(m.length == longest for m in ordered)
     return CopyDistribution(ids, probabilities / probabilities.sum(), longest, support)
-
-
-def interpolated(followers: Sequence[Sequence[int]]) -> CopyDistribution | None:
-    """Blend what followed contexts of 1, 2, 3... tokens; each length halves the say of the shorter.
-
-    Jelinek and Mercer's interpolation with a fixed weight. None where nothing followed.
-    """
-    if not followers:
-        return None
-    mass: dict[int, float] = {}
-    share = INTERPOLATION
-    for tokens in reversed(followers):
-        unit = share / len(tokens)
-        for token in tokens:
-            mass[token] = mass.get(token, 0.0) + unit
-        share *= 1 - INTERPOLATION
-    ids = np.fromiter(mass.keys(), dtype=np.int32, count=len(mass))
-    probabilities = np.fromiter(mass.values(), dtype=np.float32, count=len(mass))
-    return CopyDistribution(
-        ids, probabilities / probabilities.sum(), len(followers), len(followers[-1])
-    )

@@ -15,8 +15,14 @@ import numpy as np
 from numpy.typing import NDArray
 
 from qcoder.model.engine import Engine
-from qcoder.model.mixture import FEATURES, SOURCES, CopyState, gate_features
-from qcoder.model.ngram import CopyDistribution, SuffixTable
+from qcoder.model.mixture import FEATURES, SOURCES, gate_features
+from qcoder.model.ngram import (
+    MAX_LENGTH,
+    CopyDistribution,
+    LocalHistory,
+    SuffixTable,
+    distribution,
+)
 
 CANDIDATES = 32
 """Tokens whose probabilities are kept a place: the true one, then the likeliest of each source."""
@@ -83,19 +89,21 @@ def trace_file(engine: Engine, path: str, text: str, table: SuffixTable | None) 
     header = [tokenizer.special["<|file_sep|>"], *tokenizer.encode(path + "\n")]
     body = tokenizer.encode(text)
     logprobs = network_logprobs(engine, [*header, *body], len(header), engine.info.max_context)
-    state = CopyState(header, () if table is None else (table,))
+    history = LocalHistory(header)
     features = np.zeros((len(body), FEATURES), dtype=np.float32)
     present = np.zeros((len(body), SOURCES), dtype=np.bool_)
     candidates = np.zeros((len(body), CANDIDATES, SOURCES), dtype=np.float32)
     for i, token in enumerate(body):
-        network, copies = np.exp(logprobs[i]), state.copies()
-        features[i] = gate_features(network, copies)
-        present[i] = (True, *(copy is not None for copy in copies.all))
-        rows = likeliest(network, copies.all, token)
+        network = np.exp(logprobs[i])
+        local = distribution(history.matches())
+        far = distribution(table.matches(history.ids[-MAX_LENGTH:]) if table else [])
+        features[i] = gate_features(network, local, far)
+        present[i] = (True, local is not None, far is not None)
+        rows = likeliest(network, (local, far), token)
         candidates[i, : len(rows), 0] = network[rows]
-        for column, copy in enumerate(copies.all, start=1):
+        for column, copy in ((1, local), (2, far)):
             candidates[i, : len(rows), column] = of_copy(copy, rows)
-        state.push(token)
+        history.push(token)
     sizes = [len(tokenizer.decode([t])) for t in body]
     starts = np.concatenate([[0], np.cumsum(sizes)[:-1]]).astype(np.int64)
     return Trace(text, starts, features, present, candidates)
@@ -108,7 +116,7 @@ def likeliest(
     found = [truth, *np.argpartition(network, -6)[-6:].tolist()]
     for copy in copies:
         if copy is not None:
-            found += copy.ids[np.argsort(-copy.probabilities)[:8]].tolist()
+            found += copy.ids[np.argsort(-copy.probabilities)[:12]].tolist()
     return list(dict.fromkeys(found))[:CANDIDATES]
 
 

@@ -3,16 +3,7 @@ import random
 import numpy as np
 import pytest
 
-from qcoder.model.ngram import (
-    CONTEXT_SAMPLE,
-    LONGEST_CONTEXT,
-    MAX_LENGTH,
-    Draft,
-    LocalHistory,
-    SuffixTable,
-    distribution,
-    interpolated,
-)
+from qcoder.model.ngram import MAX_LENGTH, Draft, LocalHistory, SuffixTable, distribution
 
 
 def longest_by_hand(ids: list[int], history: list[int], end: int) -> int:
@@ -86,49 +77,3 @@ def test_no_match_gives_no_distribution() -> None:
 def test_single_token_matches_count_only_without_longer_ones() -> None:
     assert [m.length for m in LocalHistory([5, 6, 7, 5, 8, 1, 5]).matches()] == [1, 1]
     assert [m.length for m in LocalHistory([1, 5, 6, 7, 5, 8, 1, 5]).matches()] == [2]
-
-
-def followers_by_hand(ids: list[int], history: list[int]) -> list[list[int]]:
-    """What followed contexts of 1, 2, 3... tokens, in the order of the text."""
-    found = []
-    for length in range(1, LONGEST_CONTEXT + 1):
-        at = [i for i in range(length, len(ids)) if ids[i - length : i] == history[-length:]]
-        if not at or length > len(history):
-            break
-        found.append([ids[i] for i in at])
-    return found
-
-
-@pytest.mark.parametrize("size", [0, 1, 2, 3, 20, 90])
-@pytest.mark.parametrize("alphabet", [5, 50])
-def test_followers_of_every_context_are_those_of_a_scan(size: int, alphabet: int) -> None:
-    rng = random.Random(size * 100 + alphabet)
-    ids = [rng.randrange(alphabet) for _ in range(size)]
-    local = LocalHistory(ids).followers()
-    by_hand = followers_by_hand(ids, ids)
-    assert local == [tokens[-CONTEXT_SAMPLE:] for tokens in by_hand]
-    table = SuffixTable.build(ids)
-    for end in range(1, size):
-        history = ids[:end]
-        places = table.contexts(table.ranges(history))
-        found = [sorted(table.ids[some].tolist()) for some in places]
-        expected = [sorted(tokens) for tokens in followers_by_hand(ids, history)]
-        if max(map(len, expected), default=0) <= CONTEXT_SAMPLE:
-            assert found == expected
-
-
-def test_of_many_occurrences_a_fair_sample_is_looked_at() -> None:
-    table = SuffixTable.build([1, 2] * 500 + [1, 3] * 500)
-    (places,) = table.contexts(table.ranges([9, 1]))
-    next_ids = table.ids[places].tolist()
-    assert len(next_ids) <= CONTEXT_SAMPLE
-    assert abs(next_ids.count(2) - next_ids.count(3)) <= 2
-
-
-def test_longer_contexts_outweigh_shorter_ones() -> None:
-    copy = interpolated([[4, 4, 4, 5], [5]])
-    assert copy is not None
-    found = dict(zip(copy.ids.tolist(), copy.probabilities.tolist(), strict=True))
-    assert found == pytest.approx({5: (0.5 + 0.25 / 4) / 0.75, 4: 0.25 * 3 / 4 / 0.75})
-    assert (copy.longest, copy.support) == (2, 1)
-    assert interpolated([]) is None
