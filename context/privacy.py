@@ -73,6 +73,38 @@ _TOKENS = tuple(
         rb"xox[abeoprs]-[A-Za-z0-9-]{10}",
     )
 )
+# Tokens whose first letter stands everywhere in code: a part that is rare is looked for instead, and
+# only where that is there, the token around it.
+_AWS_SECRET = (
+    rb"(?i:aws_secret_access_key|secretaccesskey)[\"']?[ \t]{0,8}[=:,][ \t]{0,8}[\"']?"
+    rb"(?=[A-Za-z/+]*[0-9])[A-Za-z0-9/+]{40}(?![A-Za-z0-9/+=])"
+)
+_MARKED = tuple(
+    (marker, re.compile(pattern, re.DOTALL))
+    for marker, pattern in (
+        (
+            b"sk-",
+            rb"sk-(?<![A-Za-z0-9_-].{3})"
+            rb"(?:[A-Za-z0-9]{32}|(?:proj|svcacct|admin|or-v1)-[A-Za-z0-9_-]{20})",
+        ),
+        (b"hf_", rb"hf_(?<![A-Za-z0-9_].{3})[A-Za-z0-9]{34}"),
+        (b"pypi-AgEI", rb"pypi-AgEI[A-Za-z0-9_-]{50}"),
+        (
+            b"hooks.slack.com/services/T",
+            # The last part of the address in Slack's own documentation is made of X.
+            rb"services/T[A-Za-z0-9]{6,16}/B[A-Za-z0-9]{6,16}/(?!X{20})[A-Za-z0-9]{20}",
+        ),
+        (b"SG.", rb"SG\.(?<![A-Za-z0-9_.].{3})[A-Za-z0-9_-]{22}\.[A-Za-z0-9_-]{43}"),
+        (b"_v1_", rb"do[opr]_v1_(?<![A-Za-z0-9_].{7})[0-9a-f]{64}"),
+        (b"shp", rb"shp(?<![A-Za-z0-9_].{3})(?:at|ca|pa|ss)_[0-9A-Fa-f]{32}"),
+        (b"gsk_", rb"gsk_(?<![A-Za-z0-9_].{4})[A-Za-z0-9]{52}"),
+        (b"AGE-SECRET-KEY-1", rb"AGE-SECRET-KEY-1[0-9A-Z]{50}"),
+        (b"AccountKey=", rb"AccountKey=[A-Za-z0-9+/]{86}=="),
+        (b"secret_access_key", _AWS_SECRET),
+        (b"SECRET_ACCESS_KEY", _AWS_SECRET),
+        (b"ecretAccessKey", _AWS_SECRET),
+    )
+)
 
 
 def refused(
@@ -99,12 +131,15 @@ def has_secret(data: bytes) -> bool:
     """Whether the bytes hold a private key or an access token of a known shape."""
     if _PRIVATE_KEY in data and _PRIVATE_KEY_LINE.search(data):
         return True
-    return any(pattern.search(data) for pattern in _TOKENS)
+    return any(pattern.search(data) for pattern in _TOKENS) or any(
+        marker in data and pattern.search(data) for marker, pattern in _MARKED
+    )
 
 
 def rules_text() -> str:
     """The built-in rules in a text that changes when they do: what they let in may change then."""
-    contents = [pattern.pattern for pattern in (_PRIVATE_KEY_LINE, *_TOKENS)]
+    marked = [pattern for _, pattern in _MARKED]
+    contents = [pattern.pattern for pattern in (_PRIVATE_KEY_LINE, *_TOKENS, *marked)]
     return repr((_SECRET_NAMES, sorted(_SECRET_FOLDERS), contents))
 
 

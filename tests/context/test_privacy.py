@@ -57,6 +57,49 @@ def test_tokens_are_found_as_by_plain_patterns(start: bytes) -> None:
     assert found or start in (b"-----BEGIN PRIVATE KEY", b"ghx_", b"xk_live_", b"k-ant-")
 
 
+# Put together at run time: the sources of this project pass their own gate.
+MARKED = [
+    (b"sk-" + b"proj-", b"a1B2-", 4),
+    (b"sk-" + b"svcacct-", b"a1_B2", 4),
+    (b"sk-" + b"or-v1-", b"0a1b", 16),
+    (b"sk-", b"a1B2", 12),
+    (b"hf" + b"_", b"aB", 17),
+    (b"pypi-" + b"AgEI", b"cHlwaS5vcm", 15),
+    (b"https://hooks.slack.com/" + b"services/T0123ABCD/B0123ABCD/", b"aB3d", 6),
+    (b"SG." + b"a1B2" * 5 + b"aa.", b"a1B2", 11),
+    (b"dop" + b"_v1_", b"0a1f", 16),
+    (b"shp" + b"at_", b"0aF1", 8),
+    (b"gsk" + b"_", b"a1B2", 13),
+    (b"AGE-SECRET-" + b"KEY-1", b"QPZRY9X8", 7),
+    (b"AccountKey" + b"=", b"aB+/1", 17),
+    (b"aws_secret_" + b"access_key = ", b"aB1/+", 8),
+    (b"AWS_SECRET_" + b"ACCESS_KEY='", b"aB1/+", 8),
+    (b'"Secret' + b'AccessKey": "', b"aB1/+", 8),
+]
+
+
+@pytest.mark.parametrize(("start", "part", "times"), MARKED)
+def test_tokens_of_many_services_are_found(start: bytes, part: bytes, times: int) -> None:
+    end = b"A==" if start.startswith(b"Account") else b""
+    for before in (b"", b"x = '", b"\n", b"# " * 5000):
+        assert has_secret(before + start + part * times + end + b"'\n")
+    assert not has_secret(start + part + b"'\n")
+    if start[:3] in (b"sk-", b"hf_", b"gsk", b"SG.", b"shp", b"dop"):
+        assert not has_secret(b"task" + start + part * times)
+
+
+def test_words_that_only_look_like_tokens_are_none() -> None:
+    for text in (
+        b"task-list-item-with-a-very-long-name-that-goes-on-and-on",
+        b"def hf_load_pretrained_model_with_configuration(name): ...",
+        b"https://hooks.slack.com/" + b"services/T00000000/B00000000/" + b"X" * 24,
+        b"aws_secret_access_key = readTheKeyFromTheEnvironmentOfThisProcess",
+        b"aws_secret_access_key = os.environ['AWS_SECRET_ACCESS_KEY']",
+        b"AccountName=x;AccountKey=<key>;EndpointSuffix=core.windows.net",
+    ):
+        assert not has_secret(text), text
+
+
 @pytest.mark.parametrize("length", [9_999, 10_000, 10_001, 15_003])
 @pytest.mark.parametrize("offset", [0, 1, 4_999, 5_001, 9_998])
 def test_a_line_is_endless_beyond_ten_thousand_bytes(length: int, offset: int) -> None:
