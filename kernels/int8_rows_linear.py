@@ -27,7 +27,7 @@ def int8_rows_linear_reference(x: Tensor, rows: Tensor, scale: Tensor) -> Tensor
 def int8_rows_linear_cpu(x: Tensor, rows: Tensor, scale: Tensor) -> Tensor:
     """The same, by torch's own product where there is one."""
     if x.dtype == torch.bfloat16 and x.shape[0] <= FEW_TOKENS:
-        y: Tensor = torch._weight_int8pack_mm(x.contiguous(), rows, scale.to(x.dtype))
+        y: Tensor = torch._weight_int8pack_mm(x.contiguous(), rows, scale.to(x.dtype).contiguous())
         return y
     floats = sliced_linear(x, rows.shape[0], lambda start, stop: rows[start:stop].to(x.dtype))
     return floats * scale.to(x.dtype)

@@ -202,7 +202,7 @@ def load_config(folder: Path, yarn_factor: float | None = None) -> ModelConfig:
         return config if yarn_factor is None else extended(config, data, yarn_factor)
     except KeyError as error:
         raise CheckpointError(f"{path}: {error} is missing; download it again") from None
-    except (TypeError, ValueError, ZeroDivisionError) as error:
+    except (TypeError, ValueError, ArithmeticError) as error:
         raise CheckpointError(f"{path}: {error}") from None
 
 

@@ -17,6 +17,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from qcoder.kernels.rotary import Yarn
 from qcoder.model.checkpoint import INDEX, Checkpoint
 from qcoder.model.config import ModelConfig, load_config
 from qcoder.model.errors import CheckpointError
@@ -177,6 +178,14 @@ def _plain_config(source: Path, dtype: torch.dtype) -> dict[str, Any]:
     return data | {"torch_dtype": str(dtype).removeprefix("torch.")}
 
 
+def _write_yarn(writer: Any, yarn: Yarn) -> None:
+    import gguf  # the caller has seen that it is there
+
+    writer.add_rope_scaling_type(gguf.RopeScalingType.YARN)
+    writer.add_rope_scaling_factor(yarn.factor)
+    writer.add_rope_scaling_orig_ctx_len(yarn.original_context)
+
+
 def _write_metadata(writer: Any, source: Path, config: ModelConfig) -> None:
     """What llama.cpp has to know; the whole tokenizer.json is there too."""
     writer.add_name(source.name)
@@ -189,6 +198,10 @@ def _write_metadata(writer: Any, source: Path, config: ModelConfig) -> None:
     writer.add_key_length(config.head_dim)
     writer.add_value_length(config.head_dim)
     writer.add_rope_freq_base(config.rope_theta)
+    if config.yarn is not None:
+        if config.yarn != Yarn(config.yarn.factor, config.yarn.original_context):
+            raise CheckpointError(f"{source}: GGUF has no place for this rope_scaling's details")
+        _write_yarn(writer, config.yarn)
     writer.add_layer_norm_rms_eps(config.rms_norm_eps)
     if config.num_experts:
         writer.add_expert_count(config.num_experts)

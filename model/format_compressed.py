@@ -19,6 +19,7 @@ import torch
 from torch import Tensor
 
 from qcoder.kernels.int4_linear import pack_int4, unpack_int4
+from qcoder.model.errors import CheckpointError
 from qcoder.model.format_gptq import column_order
 from qcoder.model.matrix import Matrix, Rows
 from qcoder.model.tensor_file import FLOATS
@@ -55,8 +56,18 @@ def read(checkpoint: Checkpoint, stem: str, out_size: int, in_size: int) -> Matr
         scale = _scale(checkpoint, stem).reshape(-1, 1)
         if scale.shape[0] not in (1, out_size):
             raise checkpoint.damaged(f"{stem}.weight_scale", "is neither one a row nor one")
+        _refuse_asymmetric(checkpoint, f"{stem}.weight_zero_point")
         return Rows(data, scale.expand(out_size, 1), in_size)
     return None
+
+
+def _refuse_asymmetric(checkpoint: Checkpoint, name: str) -> None:
+    zero = checkpoint.raw(name) if checkpoint.kind(name) else None
+    if zero is not None and not zero.is_meta and zero.any():
+        raise CheckpointError(
+            f"{checkpoint.files[name].name}: tensor {name!r} makes int8 asymmetric, which is not "
+            "read; take a symmetric one, or int4"
+        )
 
 
 def _packed(checkpoint: Checkpoint, stem: str, out_size: int, in_size: int) -> Rows:

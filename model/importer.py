@@ -80,15 +80,18 @@ def import_model(
 ) -> Imported:
     """Write the model of folder `source` to the new folder `target`.
 
-    Raises `CheckpointError` for anything wrong with either; then nothing is left behind.
+    Raises `CheckpointError` for anything wrong with either; then nothing is left behind, but what an
+    interrupted import had done where only the disk is too full to go on.
     """
     if target.exists():
         raise CheckpointError(f"{target}: exists already; choose another name or delete it first")
     staging = target.with_name(f".{target.name}.importing")
     try:
         result = _import(source, target, staging, options, progress)
-    except CheckpointError:
-        shutil.rmtree(staging, ignore_errors=True)
+    except CheckpointError as error:
+        # Files that are done are good: with more room the import goes on behind them.
+        if not isinstance(error, NoSpaceError) or not (staging / JOURNAL).exists():
+            shutil.rmtree(staging, ignore_errors=True)
         raise
     except OSError as error:
         shutil.rmtree(staging, ignore_errors=True)
@@ -115,10 +118,10 @@ def _import(
     total = sum(item.size_bytes for items in files for item in items)
     if options.quantize == "none":
         total = sum(path.stat().st_size for path in shard_paths(source))
-    _check_space(target, total)
-    verify_source(source, shard_paths(source), progress)
     journal = Journal.begin(staging, {"source": _identity(source), "options": asdict(options)})
     resumed = len(journal.done)
+    _check_space(target, total - sum(one.size_bytes for one in journal.done.values()))
+    verify_source(source, shard_paths(source), progress)
     if options.quantize == "none":
         _copy_shards(source, staging, journal, total, progress)
     else:
@@ -130,6 +133,10 @@ def _import(
     mark_verified(target)
     size_bytes = sum(path.stat().st_size for path in target.iterdir())
     return Imported(target, size_bytes, resumed)
+
+
+class NoSpaceError(CheckpointError):
+    """The disk is too full to begin, or to go on."""
 
 
 class Journal:
@@ -346,7 +353,7 @@ def _check_space(target: Path, size_bytes: int) -> None:
     target.parent.mkdir(parents=True, exist_ok=True)
     free = shutil.disk_usage(target.parent).free
     if size_bytes > free:
-        raise CheckpointError(
+        raise NoSpaceError(
             f"{target.parent}: needs {size_bytes / 1e9:.1f} GB of disk, {free / 1e9:.1f} free; "
             "make room or import with a smaller --quantize"
         )

@@ -52,18 +52,18 @@ def find_model(path_or_name: str) -> Path:
                 f"{DEFAULT_FOLDER}: the default model is not in this installation; reinstall qcoder"
             )
         return DEFAULT_FOLDER
-    candidates = [Path(path_or_name).expanduser()]
-    if Path(path_or_name).name == path_or_name:
-        candidates.append(models_folder() / path_or_name)
-    for folder in candidates:
-        if (folder / "config.json").is_file():
-            return folder
-    if candidates[0].suffix == ".gguf" and candidates[0].is_file():
+    path = Path(path_or_name).expanduser()
+    # A bare name never means the current folder, which may be somebody else's workspace.
+    is_name = path.name == path_or_name
+    folder = models_folder() / path_or_name if is_name else path
+    if (folder / "config.json").is_file():
+        return folder
+    if path.suffix == ".gguf" and path.is_file():
         raise CheckpointError(
-            f"{candidates[0]}: a GGUF file is imported first: `qcoder model import {candidates[0]} "
-            f"--name {candidates[0].stem}`"
+            f"{path}: a GGUF file is imported first: `qcoder model import {path} --name {path.stem}`"
         )
+    here = f"; the folder here is ./{path_or_name}" if is_name and path.is_dir() else ""
     raise CheckpointError(
         f"model {path_or_name!r}: neither a checkpoint folder (with config.json) nor an imported "
-        f"model; known names: {', '.join(model_names())}"
+        f"model; known names: {', '.join(model_names())}{here}"
     )

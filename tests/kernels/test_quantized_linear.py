@@ -39,6 +39,15 @@ def test_int4_equals_its_reference(
     assert float(difference) <= tolerance * float(expected.abs().max())
 
 
+@pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16, torch.float32])
+def test_one_scale_for_all_rows_is_read_for_each(dtype: torch.dtype) -> None:
+    rows = torch.randint(-127, 128, (64, 128), dtype=torch.int8)
+    x, one = torch.randn(3, 128).bfloat16(), torch.tensor([[0.01]], dtype=dtype)
+    found = int8_rows_linear_cpu(x, rows, one.expand(64, 1)[:, 0])
+    expected = int8_rows_linear_reference(x, rows, one.expand(64, 1)[:, 0])
+    assert torch.allclose(found.float(), expected.float(), atol=0.02, rtol=0.02)
+
+
 @pytest.mark.parametrize("tokens", [1, FEW_TOKENS, FEW_TOKENS + 1])
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
 def test_int8_rows_equal_their_reference(tokens: int, dtype: torch.dtype) -> None:

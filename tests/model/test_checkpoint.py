@@ -311,7 +311,17 @@ def test_models_are_found_by_name(
     assert model_names() == ("default", "mine")
     assert find_model("mine") == tmp_path / "mine"
     assert find_model(str(tiny.folder)) == tiny.folder
-    for wrong in ("other", "../mine", str(tmp_path / "nothing")):
+    # A workspace that has a folder of that name does not choose the model.
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "work").mkdir()
+    shutil.copytree(tiny.folder, tmp_path / "work" / "mine")
+    shutil.copytree(tiny.folder, tmp_path / "work" / "theirs")
+    monkeypatch.chdir(tmp_path / "work")
+    assert find_model("mine") == tmp_path / "mine"
+    assert find_model("./theirs") == Path("theirs")
+    with pytest.raises(CheckpointError, match=r"the folder here is ./theirs"):
+        find_model("theirs")
+    for wrong in ("other", "../nothing", str(tmp_path / "nothing")):
         with pytest.raises(CheckpointError, match="known names: default, mine"):
             find_model(wrong)
 

@@ -1,13 +1,16 @@
 """The published models by their config.json: sizes, contexts and what a token costs in the cache."""
 
+import json
 from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
 
-from qcoder.model.config import extended, parse_config
+from qcoder.model.config import extended, load_config, parse_config
 from qcoder.model.decoder import cache_shape
+from qcoder.model.errors import CheckpointError
 
 COMMON: dict[str, Any] = {
     "hidden_act": "silu",
@@ -152,6 +155,21 @@ def test_a_hybrid_that_does_not_fit_together_says_why(
 ) -> None:
     with pytest.raises((ValueError, ZeroDivisionError), match=expected):
         parse_config(CODER_NEXT | changes)
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {"num_experts_per_tok": float("inf")},
+        {"rope_scaling": {"rope_type": "yarn", "factor": float("inf")}},
+    ],
+)
+def test_a_number_that_is_none_is_said_to_be_damaged(
+    changes: dict[str, Any], tmp_path: Path
+) -> None:
+    (tmp_path / "config.json").write_text(json.dumps(SPARSE | changes))
+    with pytest.raises(CheckpointError, match=r"config.json: "):
+        load_config(tmp_path)
 
 
 def test_a_model_without_experts_is_dense() -> None:

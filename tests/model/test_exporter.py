@@ -1,11 +1,14 @@
 """Exports against transformers, which reads both forms without anything of ours."""
 
+import json
+import shutil
 from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
 
+from qcoder.model.config import load_config
 from qcoder.model.errors import CheckpointError
 from qcoder.model.exporter import export_gguf, export_hub
 from qcoder.model.gguf_import import import_gguf
@@ -72,6 +75,22 @@ def test_dense_models_survive_the_way_through_gguf(
     with torch.no_grad():
         expected = model(torch.tensor([IDS])).logits[0]
     assert torch.allclose(LocalEngine.load(str(tmp_path / "back")).logits(IDS), expected, atol=2e-5)
+
+
+def test_a_longer_context_survives_the_way_through_gguf(tiny: Any, tmp_path: Path) -> None:
+    pytest.importorskip("gguf")
+    shutil.copytree(tiny.folder, tmp_path / "long")
+    config = json.loads((tmp_path / "long" / "config.json").read_text())
+    scaling = {"rope_type": "yarn", "factor": 4.0, "original_max_position_embeddings": 1024}
+    config["rope_scaling"] = scaling
+    (tmp_path / "long" / "config.json").write_text(json.dumps(config))
+    export_gguf(tmp_path / "long", tmp_path / "a.gguf")
+    import_gguf(tmp_path / "a.gguf", tmp_path / "back", Options("none"), lambda *_: None)
+    assert load_config(tmp_path / "back").yarn == load_config(tmp_path / "long").yarn
+    config["rope_scaling"] = scaling | {"beta_fast": 16.0}
+    (tmp_path / "long" / "config.json").write_text(json.dumps(config))
+    with pytest.raises(CheckpointError, match="no place for this rope_scaling"):
+        export_gguf(tmp_path / "long", tmp_path / "b.gguf")
 
 
 def test_what_cannot_be_exported_says_so_and_leaves_nothing(tiny: Any, tmp_path: Path) -> None:

@@ -359,6 +359,11 @@ def damaged(plain: Any, name: str, folder: Path, **changes: Any) -> str:
             {"weight": torch.ones(2, 2, 288, dtype=torch.uint8)},
             "is [2, 2, 288], no til",
         ),
+        (
+            "compressed-int8",
+            {"weight_zero_point": torch.ones(64, 1, dtype=torch.int8)},
+            "makes int8 asymmetric",
+        ),
         ("qcoder-fp8", {"weight_scale": torch.ones(2, 2, dtype=torch.int32)}, "o_proj.weight_"),
     ],
 )

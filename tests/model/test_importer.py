@@ -136,6 +136,30 @@ def test_an_interrupted_import_goes_on_with_the_next_file(
     assert sorted(p.name for p in tmp_path.iterdir()) == ["mine", "whole"]
 
 
+def test_an_interrupted_import_needs_room_for_the_rest_only(
+    source: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(import_plan, "SHARD_BYTES", 60_000)
+    monkeypatch.setattr(importer, "write_rest", lambda *_: 1 / 0)
+    with pytest.raises(ZeroDivisionError):
+        import_model(source.folder, tmp_path / "mine", Options())
+    monkeypatch.undo()
+    monkeypatch.setattr(import_plan, "SHARD_BYTES", 60_000)
+    last = sorted(tmp_path.glob(".mine.importing/*.safetensors"))[-1]
+    journal = json.loads((tmp_path / ".mine.importing" / importer.JOURNAL).read_text())
+    left = journal["done"].pop(last.name)["size_bytes"]
+    (tmp_path / ".mine.importing" / importer.JOURNAL).write_text(json.dumps(journal))
+    usage = shutil.disk_usage(tmp_path)
+    with monkeypatch.context() as full:
+        full.setattr(shutil, "disk_usage", lambda _: usage._replace(free=left // 2))
+        with pytest.raises(CheckpointError, match="make room"):
+            import_model(source.folder, tmp_path / "mine", Options())
+    with monkeypatch.context() as enough:
+        enough.setattr(shutil, "disk_usage", lambda _: usage._replace(free=left))
+        result = import_model(source.folder, tmp_path / "mine", Options())
+    assert result.resumed_files == len(journal["done"]) > 0
+
+
 def test_other_options_begin_anew(
     source: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
