@@ -14,6 +14,9 @@ import { findServer } from './server';
 
 const STOP_MS = 5000;
 
+/** A server answers `initialize` at once; its model loads afterwards. */
+const START_MS = 60_000;
+
 export const INSTALL_SERVER = 'qcoder.installServer';
 
 const LANGUAGES = [
@@ -44,15 +47,19 @@ export class Connection implements vscode.Disposable {
 
   /** Ends the server that runs, if any, and starts one. Calls in quick succession take turns. */
   restart(): Promise<void> {
-    this.queue = this.queue.then(async () => {
+    return this.next(async () => {
       await this.end();
       await this.start();
     });
-    return this.queue;
   }
 
   stop(): Promise<void> {
-    this.queue = this.queue.then(() => this.end());
+    return this.next(() => this.end());
+  }
+
+  /** Takes its turn behind what is under way, whatever becomes of that. */
+  private next(work: () => Promise<void>): Promise<void> {
+    this.queue = this.queue.catch(() => undefined).then(work);
     return this.queue;
   }
 
@@ -78,7 +85,7 @@ export class Connection implements vscode.Disposable {
     });
     this.client = client;
     try {
-      await client.start();
+      await within(START_MS, client.start());
     } catch (error) {
       const problem = `qcoder: ${found.command} did not start: ${String(error)}`;
       this.log.error(problem);
@@ -93,7 +100,8 @@ export class Connection implements vscode.Disposable {
       if (client?.state === State.Running) {
         await client.stop(STOP_MS);
       }
-      await client?.dispose();
+      // One that never came up does not end in order either.
+      await within(STOP_MS, client?.dispose() ?? Promise.resolve());
     } catch (error) {
       // A server that is busy may be late with its answer; it is ended all the same.
       this.log.warn(`ending the server: ${String(error)}`);
@@ -130,6 +138,19 @@ export class Connection implements vscode.Disposable {
         },
       },
     };
+  }
+}
+
+/** Fails where the work takes longer: whoever waits for its turn must not wait for ever. */
+async function within(ms: number, work: Promise<void>): Promise<void> {
+  let timer: NodeJS.Timeout | undefined;
+  const late = new Promise<never>((_, reject) => {
+    timer = setTimeout(() => reject(new Error(`no answer within ${ms / 1000} seconds`)), ms);
+  });
+  try {
+    await Promise.race([work, late]);
+  } finally {
+    clearTimeout(timer);
   }
 }
 

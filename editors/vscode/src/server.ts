@@ -25,21 +25,30 @@ export async function findServer(own: string): Promise<Found> {
   const setting = serverPath();
   const trusted = vscode.workspace.isTrusted;
   const python = setting === undefined && trusted ? await activePython() : undefined;
-  return chooseServer(setting, python, process.env['PATH'] ?? '', own, isFile);
+  const folder = trusted ? vscode.workspace.workspaceFolders?.[0]?.uri.fsPath : undefined;
+  return chooseServer(setting, python, process.env['PATH'] ?? '', own, isFile, folder);
 }
 
-/** The decision alone: `exists` says whether a path is a file. */
+/**
+ * The decision alone: `exists` says whether a path is a file. A relative setting is meant within
+ * `folder`, which only a trusted workspace has.
+ */
 export function chooseServer(
   setting: string | undefined,
   python: string | undefined,
   searchPath: string,
   own: string,
   exists: (file: string) => boolean,
+  folder?: string,
 ): Found {
   if (setting !== undefined) {
-    return fromSetting(setting, searchPath, exists);
+    return fromSetting(setting, searchPath, exists, folder);
   }
-  const inEnvironment = python === undefined ? undefined : path.join(path.dirname(python), NAME);
+  // A bare `python` says nothing of where it is.
+  const inEnvironment =
+    python !== undefined && path.isAbsolute(python)
+      ? path.join(path.dirname(python), NAME)
+      : undefined;
   if (inEnvironment !== undefined && exists(inEnvironment)) {
     return { command: inEnvironment };
   }
@@ -62,9 +71,19 @@ function fromSetting(
   setting: string,
   searchPath: string,
   exists: (file: string) => boolean,
+  folder: string | undefined,
 ): Found {
   const named = path.basename(setting) === setting;
-  const command = named ? search(setting, searchPath, exists) : setting;
+  if (!named && !path.isAbsolute(setting) && folder === undefined) {
+    return {
+      problem:
+        `qcoder: qcoder.serverPath is ${setting}, which is relative to a folder. ` +
+        'Give an absolute path or a name on PATH, or trust the workspace.',
+    };
+  }
+  const command = named
+    ? search(setting, searchPath, exists)
+    : path.isAbsolute(setting) ? setting : path.join(folder ?? '', setting);
   if (command !== undefined && exists(command)) {
     return { command };
   }
@@ -91,8 +110,13 @@ export function search(
     .find(exists);
 }
 
-function isFile(file: string): boolean {
-  return fs.statSync(file, { throwIfNoEntry: false })?.isFile() ?? false;
+/** Whether a path is a file; what may not be looked at is none. */
+export function isFile(file: string): boolean {
+  try {
+    return fs.statSync(file, { throwIfNoEntry: false })?.isFile() ?? false;
+  } catch {
+    return false;
+  }
 }
 
 interface PythonExtension {
@@ -105,6 +129,11 @@ export async function activePython(): Promise<string | undefined> {
   if (extension === undefined) {
     return undefined;
   }
-  const api = extension.isActive ? extension.exports : await extension.activate();
-  return api.environments?.getActiveEnvironmentPath(vscode.workspace.workspaceFolders?.[0]?.uri).path;
+  const folder = vscode.workspace.workspaceFolders?.[0]?.uri;
+  try {
+    const api = extension.isActive ? extension.exports : await extension.activate();
+    return api.environments?.getActiveEnvironmentPath(folder).path;
+  } catch {
+    return undefined; // another extension's trouble is no reason to have no server
+  }
 }

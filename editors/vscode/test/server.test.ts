@@ -1,7 +1,11 @@
 import assert from 'node:assert/strict';
 import { test } from 'node:test';
 
-import { chooseServer } from '../src/server';
+import * as fs from 'node:fs';
+import * as os from 'node:os';
+import * as path from 'node:path';
+
+import { chooseServer, isFile } from '../src/server';
 
 const PATH = '/usr/bin:relative:/opt/bin';
 const OWN = '/storage/server';
@@ -11,8 +15,9 @@ function check(
   python: string | undefined,
   files: string[],
   expected: string | RegExp,
+  folder?: string,
 ): void {
-  const found = chooseServer(setting, python, PATH, OWN, (file) => files.includes(file));
+  const found = chooseServer(setting, python, PATH, OWN, (file) => files.includes(file), folder);
   if (typeof expected === 'string') {
     assert.deepEqual(found, { command: expected });
   } else {
@@ -42,4 +47,25 @@ test('what the extension has installed comes last', () => {
   const own = `${OWN}/bin/qcoder-lsp`;
   check(undefined, undefined, [own], own);
   check(undefined, undefined, [own, '/usr/bin/qcoder-lsp'], '/usr/bin/qcoder-lsp');
+});
+
+test('a relative setting is meant within a trusted workspace, and nothing elsewhere', () => {
+  const files = ['.venv/bin/qcoder-lsp', '/work/.venv/bin/qcoder-lsp'];
+  check('.venv/bin/qcoder-lsp', undefined, files, /relative to a folder/);
+  check('.venv/bin/qcoder-lsp', undefined, files, '/work/.venv/bin/qcoder-lsp', '/work');
+});
+
+test('an interpreter without a folder says nothing of the server', () =>
+  check(undefined, 'python', ['qcoder-lsp', '/opt/bin/qcoder-lsp'], '/opt/bin/qcoder-lsp'));
+
+test('a folder that may not be read is passed over', () => {
+  const folder = fs.mkdtempSync(path.join(os.tmpdir(), 'qcoder-'));
+  const locked = path.join(folder, 'locked');
+  fs.mkdirSync(locked, { mode: 0o000 });
+  assert.equal(isFile(path.join(locked, 'qcoder-lsp')), false);
+  assert.equal(isFile(folder), false);
+  // For root, who may read everything: a file in the place of a folder.
+  fs.writeFileSync(path.join(folder, 'file'), '');
+  assert.equal(isFile(path.join(folder, 'file', 'qcoder-lsp')), false);
+  fs.rmSync(folder, { recursive: true });
 });
