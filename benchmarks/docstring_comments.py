@@ -30,7 +30,8 @@ from pathlib import Path
 
 from qcoder.context.languages import language_of
 from qcoder.context.segments import Document
-from qcoder.lsp_server.docstring import applied, docstring_edits, shapes_of
+from qcoder.lsp_server.docstring import docstring_edits, shapes_of
+from qcoder.lsp_server.edited import applied
 from qcoder.lsp_server.headless import snapshot_of_file
 from qcoder.lsp_server.settings import Settings
 from qcoder.model.bench_report import Target, report

@@ -37,7 +37,8 @@ from typing import Any
 
 from platformdirs import user_cache_dir
 
-from qcoder.lsp_server.docstring import applied, docstring_edits
+from qcoder.lsp_server.docstring import docstring_edits
+from qcoder.lsp_server.edited import applied
 from qcoder.lsp_server.headless import snapshot_of_file
 from qcoder.lsp_server.settings import Settings
 from qcoder.model.bench_report import Target, report

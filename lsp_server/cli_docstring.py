@@ -16,9 +16,10 @@ from qcoder.context.languages import language_of
 from qcoder.context.workspace import find_root, list_files
 from qcoder.lsp_server.cli_engine import load_engine, remote_or_none, workspace_model
 from qcoder.lsp_server.cli_workspace import settings_of
-from qcoder.lsp_server.docstring import applied, docstring_edits, drifts_in
+from qcoder.lsp_server.docstring import docstring_edits, drifts_in
 from qcoder.lsp_server.docstring_convention import COMMENT_STYLES, styles_of
 from qcoder.lsp_server.docstring_python import MODULE
+from qcoder.lsp_server.edited import applied
 from qcoder.lsp_server.headless import InputError, file_table, snapshot_of_file
 from qcoder.lsp_server.snapshot import DocstringEdit, Snapshot, TextEdit, is_refused
 from qcoder.model.engine import Engine

@@ -27,6 +27,7 @@ from qcoder.lsp_server.docstring_shape import Shape
 from qcoder.lsp_server.docstring_style import Convention, Prose
 from qcoder.lsp_server.docstring_tags import content, insertion, rendered
 from qcoder.lsp_server.docstring_words import third_person
+from qcoder.lsp_server.edited import applied, that_compile
 from qcoder.lsp_server.postprocess import errors
 from qcoder.lsp_server.snapshot import DocstringEdit, Snapshot, TextEdit, is_refused
 from qcoder.model.engine import Engine
@@ -179,20 +180,10 @@ def sound(document: Document, edits: list[DocstringEdit]) -> list[DocstringEdit]
     """The edits without those that the file would parse worse with."""
     text, language = document.text, document.language
     before = errors(text, language)
-    if not edits or errors(applied(text, [e.edit for e in edits]), language) <= before:
+    if edits and errors(applied(text, [e.edit for e in edits]), language) > before:
+        edits = [e for e in edits if errors(applied(text, [e.edit]), language) <= before]
+    if language != "python":
         return edits
-    return [e for e in edits if errors(applied(text, [e.edit]), language) <= before]
-
-
-def applied(text: str, edits: Sequence[TextEdit]) -> str:
-    """The text after the edits, which must not overlap; of two at one place the first comes first."""
-    lines = text.split("\n")
-    starts = [0]
-    for line in lines:
-        starts.append(starts[-1] + len(line) + 1)
-    parts, at = [], 0
-    for e in sorted(edits, key=lambda e: (e.start_line, e.start_column)):
-        begin = starts[e.start_line] + e.start_column
-        parts += [text[at:begin], e.new_text]
-        at = starts[e.end_line] + e.end_column
-    return "".join([*parts, text[at:]])
+    # The interpreter is stricter about indents than the grammar.
+    kept = that_compile(text, [e.edit for e in edits])
+    return [e for e in edits if e.edit in kept]

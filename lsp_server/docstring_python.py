@@ -19,6 +19,7 @@ from qcoder.lsp_server.docstring_raises import (
     reachable,
 )
 from qcoder.lsp_server.docstring_shape import Existing, Parameter, Place, Shape, short
+from qcoder.lsp_server.edited import BYTE_ORDER_MARK
 from qcoder.lsp_server.python_tree import (
     Node,
     PythonFile,
@@ -95,10 +96,10 @@ class _Reader:
         if not statements or statements[0].is_error:
             return None
         string = docstring_node(self.root)
-        row = 0
-        while row < len(self.lines) - 1 and self.lines[row].startswith("#"):
+        row, mark = 0, len(self.lines[0]) - len(self.lines[0].removeprefix(BYTE_ORDER_MARK))
+        while row < len(self.lines) - 1 and self.lines[row].startswith("#", 0 if row else mark):
             row += 1
-        while row < len(self.lines) - 1 and not self.lines[row].strip():
+        while row < len(self.lines) - 1 and not self.lines[row][0 if row else mark :].strip():
             row += 1
         return Shape(
             name=stem,
@@ -106,7 +107,7 @@ class _Reader:
             kind="module",
             line=0,
             span=(0, len(self.lines)),
-            place=Place(row, 0, "", "", "\n\n"),
+            place=Place(row, 0 if row else mark, "", "", "\n\n"),
             documented=string is not None,
             existing=self.existing(string),
             public=True,
@@ -203,9 +204,9 @@ class _Reader:
             indent = outer + ("\t" if "\t" in outer else "    ")
             code = lines[row][column:]
             blanks = len(code) - len(code.lstrip())
-            if blanks > len(indent):
-                return None
             # The blanks after the colon become the last of the new line's indent.
+            if not indent.endswith(code[:blanks]):
+                return None
             return Place(row, column, "\n", indent, "\n" + indent[: len(indent) - blanks])
         first = lines[body.start_point[0]]
         indent = first[: len(first) - len(first.lstrip())]

@@ -8,8 +8,12 @@ from lsprotocol import types
 from pygls.workspace import PositionCodec
 
 from qcoder.context.languages import LANGUAGES
+from qcoder.context.parse import parse
+from qcoder.context.segments import Document
 from qcoder.lsp_server import convert, protocol
 from qcoder.lsp_server.docstring_actions import wants
+from qcoder.lsp_server.edited import applied
+from qcoder.lsp_server.postprocess import errors
 from qcoder.lsp_server.review import HINTS, REMARK_RULE, review_document
 from qcoder.lsp_server.review_ignores import ignores_in
 from qcoder.lsp_server.review_rules import all_rules
@@ -65,27 +69,50 @@ def actions_of(
         actions.append(edited(title, finding.fix, True))
     if finding.rule in all_rules():
         edit = excuse(finding, snapshot)
-        actions.append(edited(f"Ignore {finding.rule} on this line", edit, False))
+        if edit is not None:
+            actions.append(edited(f"Ignore {finding.rule} on this line", edit, False))
     title = f"Explain {finding.rule}"
     command = types.Command(title, protocol.COMMAND_EXPLAIN_RULE, arguments=[finding.rule])
     actions.append(types.CodeAction(title, KIND, diagnostics, command=command))
     return actions
 
 
-def excuse(finding: Finding, snapshot: Snapshot) -> TextEdit:
-    """The comment that silences a finding, at the end of its line or added to the one there."""
-    text = snapshot.document.text.split("\n")[finding.line]
-    for ignore in ignores_in(text):
+def excuse(finding: Finding, snapshot: Snapshot) -> TextEdit | None:
+    """The comment that silences a finding: added to the one there, at the end of its line, or above.
+
+    None where neither place can hold a comment: inside of strings and markup.
+    """
+    document, number = snapshot.document, finding.line
+    lines = document.text.split("\n")
+    line = lines[number]
+    for ignore in ignores_in(line):
         if ignore.rules is not None:
             names = ", ".join(sorted({*ignore.rules, finding.rule} - {""}))
-            new = f"{text[ignore.start : ignore.end].partition('[')[0]}[{names}]"
-            return TextEdit(finding.line, ignore.start, finding.line, ignore.end, new)
-    spec = LANGUAGES.get(snapshot.document.language)
-    mark = spec.line_comment if spec is not None else "#"
-    end = len(text.rstrip())
-    return TextEdit(
-        finding.line, end, finding.line, len(text), f"  {mark} qcoder: ignore[{finding.rule}]"
-    )
+            new = f"{line[ignore.start : ignore.end].partition('[')[0]}[{names}]"
+            return TextEdit(number, ignore.start, number, ignore.end, new)
+    spec = LANGUAGES.get(document.language)
+    comment = f"{spec.line_comment if spec is not None else '#'} qcoder: ignore[{finding.rule}]"
+    indent, code = line[: len(line) - len(line.lstrip())], line.rstrip()
+    behind = TextEdit(number, len(code), number, len(line), f"  {comment}")
+    above = TextEdit(number, 0, number, 0, f"{indent}{comment}\n")
+    if not code.endswith("\\") and is_comment(document, behind):
+        return behind
+    goes_on = number > 0 and lines[number - 1].rstrip().endswith("\\")
+    return above if not goes_on and is_comment(document, above) else None
+
+
+def is_comment(document: Document, edit: TextEdit) -> bool:
+    """Whether what an edit of one line inserts is a comment there, and breaks nothing."""
+    text = applied(document.text, [edit])
+    tree, before = parse(text, document.language), errors(document.text, document.language)
+    if tree is None:
+        return False
+    row = text.split("\n")[edit.start_line].encode("utf-8", "surrogatepass")
+    # The inserted comment is the last of its line.
+    place = (edit.start_line, len(row.rstrip()) - 1)
+    node = tree.root_node.descendant_for_point_range(place, place)
+    is_one = node is not None and "comment" in node.type
+    return is_one and errors(text, document.language) <= before
 
 
 def explanation(rule: str) -> str | None:

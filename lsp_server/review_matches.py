@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import replace
 from pathlib import Path
 
+from qcoder.lsp_server.edited import that_compile
 from qcoder.lsp_server.python_tree import PythonFile
 from qcoder.lsp_server.review_modules import file_at
 from qcoder.lsp_server.review_passes import PASSES
@@ -46,8 +48,16 @@ def matches(
             logger.error("rule %s failed: %s: %s", rule.name, type(error).__name__, reason)
             logger.debug("rule %s failed", rule.name, exc_info=True)
             continue
+        if language == "python":
+            found = with_sound_fixes(found, text)
         for match in found:
             yield rule, match
+
+
+def with_sound_fixes(found: Sequence[Match], text: str) -> list[Match]:
+    """The matches; those whose replacement would leave no Python any more have none."""
+    kept = that_compile(text, [match.fix for match in found if match.fix is not None])
+    return [m if m.fix is None or m.fix in kept else replace(m, fix=None) for m in found]
 
 
 def python_file(text: str, path: Path | None, root: Path | None) -> PythonFile | None:

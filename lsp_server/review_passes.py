@@ -41,6 +41,7 @@ PASSES: Mapping[str, Pass] = {
     "same_operands": review_repeats.check_same_operands,
     "repeated_condition": review_repeats.check_repeated_condition,
     "assigned_to_itself": review_repeats.check_assigned_to_itself,
+    "except_or": review_slips.check_except_or,
     "identity": review_slips.check_identity,
     "long_function": review_debt.check_long_function,
     "deep_nesting": review_debt.check_deep_nesting,

@@ -17,7 +17,7 @@ from qcoder.lsp_server.python_tree import (
     text_of,
     walk,
 )
-from qcoder.lsp_server.review_rule import Hit
+from qcoder.lsp_server.review_rule import Hit, Replacement
 
 MUTABLE_TYPES = frozenset({"list", "dictionary", "set", "list_comprehension"})
 MUTABLE_CALLS = frozenset({"list", "dict", "set", "bytearray", "collections.defaultdict"})
@@ -113,6 +113,35 @@ def check_identity(file: PythonFile) -> Iterator[Hit]:
         between = [child.type for child in node.children if not child.is_named]
         if between in (["is"], ["is not"]):
             yield Hit(node, "`is` compares objects, not values: use `==` or `!=`")
+
+
+def check_except_or(file: PythonFile) -> Iterator[Hit]:
+    """`except A or B`, which is `except A`."""
+    for node in file.nodes.get("boolean_operator", []):
+        clause = node.parent
+        if clause is not None and clause.type == "as_pattern":
+            clause = clause.parent
+        if clause is None or clause.type != "except_clause":
+            continue
+        kinds = alternatives(node)
+        if any(kind.type == "boolean_operator" for kind in kinds):
+            continue  # with an `and`: nobody knows what is meant
+        first, *others = (text_of(kind) for kind in kinds)
+        lost = " and ".join(f"`{other}`" for other in others)
+        message = f"`{text_of(node)}` is `{first}`: {lost} {'is' if len(others) == 1 else 'are'} not caught"
+        yield Hit(node, message, Replacement(node, node, f"({', '.join([first, *others])})"))
+
+
+def alternatives(node: Node) -> list[Node]:
+    """The operands of a chain of `or`, in order."""
+    found: list[Node] = []
+    while node.type == "boolean_operator" and text_of(node.child_by_field_name("operator")) == "or":
+        left, right = node.child_by_field_name("left"), node.child_by_field_name("right")
+        if left is None or right is None:
+            break
+        found.append(right)
+        node = left
+    return [node, *reversed(found)]
 
 
 def check_return_in_finally(file: PythonFile) -> Iterator[Hit]:

@@ -6,12 +6,13 @@ import pytest
 
 from qcoder.context.languages import language_of
 from qcoder.context.segments import Document
-from qcoder.lsp_server.docstring import applied as apply
 from qcoder.lsp_server.docstring import docstring_edits
 from qcoder.lsp_server.docstring_python import MODULE
+from qcoder.lsp_server.edited import applied as apply
+from qcoder.lsp_server.edited import that_compile
 from qcoder.lsp_server.postprocess import errors
 from qcoder.lsp_server.settings import Settings
-from qcoder.lsp_server.snapshot import DocstringEdit, Snapshot
+from qcoder.lsp_server.snapshot import DocstringEdit, Snapshot, TextEdit
 from qcoder.model.fake import FakeEngine
 
 
@@ -65,6 +66,7 @@ SOURCES = [
     "def outer():\n    def inner():\n        yield 1\n    return inner\n",
     "class A:\n\n    @property\n    def is_open(self) -> bool:\n        return True\n",
     "def f(a=lambda x: x, b={'k': 1}):\n    return a\n",
+    "class C:\n\tx = 1\n\n\tdef g(self):\n\t\tpass\n",
     "class A[T]:\n    def g(self: 'A[T]', x: T) -> T:\n        return x\n",
 ]
 
@@ -89,6 +91,30 @@ def test_edit_only_adds_a_docstring(source: str, style: str) -> None:
     for e in made:
         assert e.edit.new_text.strip() in new
         assert e.docstring.split("\n")[0] in new
+
+
+@pytest.mark.parametrize(
+    "source", ["class C:\n\tdef g(self): pass\n", "def f():\tpass\n", "if 1:\n\tdef f():  pass\n"]
+)
+def test_a_body_behind_the_colon_keeps_the_indent_that_python_wants(source: str) -> None:
+    compile(applied(source, edits(source)), "a.py", "exec")
+
+
+@pytest.mark.parametrize("start", ["", "# first\n", "#!/usr/bin/python\n\n"])
+def test_the_text_of_a_module_goes_behind_its_byte_order_mark(start: str) -> None:
+    source = f"\ufeff{start}import os\n"
+    (made,) = edits(source, symbol=MODULE)
+    new = applied(source, [made])
+    assert new.startswith("\ufeff")
+    assert ast.get_docstring(ast.parse(new.removeprefix("\ufeff"))) is not None
+
+
+def test_an_edit_that_python_would_not_compile_is_dropped() -> None:
+    source = "def f():\n    return 1\n"
+    fine = TextEdit(1, 0, 1, 0, '    """Text."""\n')
+    broken = TextEdit(1, 0, 1, 0, '\t"""Text."""\n')
+    assert that_compile(source, [fine, broken]) == [fine]
+    assert that_compile(source + "(", [broken]) == [broken]
 
 
 def test_google_names_everything_that_the_signature_and_body_say() -> None:

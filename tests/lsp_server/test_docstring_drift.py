@@ -6,7 +6,8 @@ import pytest
 
 from qcoder.context.languages import language_of
 from qcoder.context.segments import Document
-from qcoder.lsp_server.docstring import applied, docstring_edits, drifts_in
+from qcoder.lsp_server.docstring import docstring_edits, drifts_in
+from qcoder.lsp_server.edited import applied
 from qcoder.lsp_server.settings import Settings
 from qcoder.lsp_server.snapshot import Snapshot
 

@@ -12,10 +12,11 @@ from pathlib import Path
 import pytest
 
 from qcoder.context.segments import Document
-from qcoder.lsp_server.docstring import applied, docstring_edits, drifts_in, shapes_of
+from qcoder.lsp_server.docstring import docstring_edits, drifts_in, shapes_of
 from qcoder.lsp_server.docstring_drift import drift_of
 from qcoder.lsp_server.docstring_reading import Entry, read
 from qcoder.lsp_server.docstring_shape import Shape
+from qcoder.lsp_server.edited import applied
 from qcoder.lsp_server.settings import Settings
 from qcoder.lsp_server.snapshot import DocstringEdit, Snapshot
 

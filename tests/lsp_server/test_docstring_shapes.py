@@ -9,7 +9,7 @@ from language_samples import CASES
 
 from qcoder.context.languages import language_of
 from qcoder.context.segments import Document
-from qcoder.lsp_server.docstring import applied, docstring_edits, drifts_in, shapes_of
+from qcoder.lsp_server.docstring import docstring_edits, drifts_in, shapes_of
 from qcoder.lsp_server.docstring_convention import (
     COMMENT_STYLES,
     Convention,
@@ -19,6 +19,7 @@ from qcoder.lsp_server.docstring_convention import (
 from qcoder.lsp_server.docstring_python import MODULE, python_shapes
 from qcoder.lsp_server.docstring_raises import covers
 from qcoder.lsp_server.docstring_shape import Shape
+from qcoder.lsp_server.edited import applied
 from qcoder.lsp_server.postprocess import errors
 from qcoder.lsp_server.settings import Settings
 from qcoder.lsp_server.snapshot import Snapshot

@@ -76,6 +76,49 @@ async def test_the_excuse_is_a_comment_of_the_language(
     assert applied(text, ignore["edit"]["changes"][uri][0]) == expected
 
 
+MARK = "qcoder: ignore[same-operands]"
+
+
+@pytest.mark.parametrize(
+    ("language", "name", "text", "line", "expected"),
+    [
+        ("python", "a.py", "if x:\n  y = a and a \\\n    or b\n", 1, f"  # {MARK}\n  y = a and a"),
+        ("python", "a.py", "y = b \\\n  or (a and a) \\\n  or c\n", 1, None),
+        ("python", "a.py", "y = f(a and a, '''\nz''')\n", 0, f"# {MARK}\ny = f("),
+        ("python", "a.py", "y = f'''\n{a and a}\n'''\n", 1, None),
+        (
+            "typescript",
+            "a.ts",
+            "const y = `${a[a.length]}\n`;\n",
+            0,
+            "// qcoder: ignore[js-past-the-end]\nconst y",
+        ),
+        ("typescript", "a.ts", "const y = `\n${a[a.length]}\n`;\n", 1, None),
+        (
+            "typescriptreact",
+            "a.tsx",
+            "const y = <div>\n  {a[a.length]}\n</div>;\n",
+            1,
+            None,
+        ),
+    ],
+)
+async def test_the_excuse_stands_where_a_comment_may(
+    editor: Any, tmp_path: Path, language: str, name: str, text: str, line: int, expected: str
+) -> None:
+    await editor.start(tmp_path)
+    uri = editor.open(tmp_path / name, text, language)
+    offered = await actions(editor, uri, line)
+    assert any("past-the-end" in a["title"] or "same-operands" in a["title"] for a in offered)
+    ignoring = [a for a in offered if a["title"].startswith("Ignore")]
+    assert bool(ignoring) == (expected is not None)
+    for action in ignoring:
+        excused = applied(text, action["edit"]["changes"][uri][0])
+        assert expected in excused
+        editor.change(uri, excused)
+        assert await actions(editor, uri, line + 1) == []
+
+
 async def test_other_kinds_and_a_review_that_is_off_offer_nothing(
     editor: Any, tmp_path: Path
 ) -> None:

@@ -3,6 +3,7 @@ from typing import Any
 import pytest
 import yaml
 
+from qcoder.lsp_server.edited import applied
 from qcoder.lsp_server.review_matches import matches
 from qcoder.lsp_server.review_passes import PASSES
 from qcoder.lsp_server.review_patterns import root_of
@@ -103,3 +104,40 @@ def test_a_rule_without_its_parts_is_refused(change: dict[str, Any]) -> None:
     assert rule_of(whole).name == "x"
     with pytest.raises(ValueError, match="rule x"):
         rule_of({**whole, **change})
+
+
+@pytest.mark.parametrize(
+    ("rule", "source", "mended"),
+    [
+        (
+            "assert-on-tuple",
+            "assert (\n    a\n    and b,\n    'text'\n    'more',\n)\n",
+            "assert (a\n    and b), ('text'\n    'more')\n",
+        ),
+        (
+            "except-or",
+            "try:\n    f()\nexcept A or m.B or C as e:\n    g()\n",
+            "try:\n    f()\nexcept (A, m.B, C) as e:\n    g()\n",
+        ),
+    ],
+)
+def test_what_mends_python_leaves_python(rule: str, source: str, mended: str) -> None:
+    found = [match for _, match in matches([all_rules()[rule]], source, "python")]
+    fixes = [match.fix for match in found if match.fix is not None]
+    assert applied(source, fixes) == mended
+    compile(mended, "a.py", "exec")
+
+
+def test_a_fix_that_python_would_not_compile_is_not_offered() -> None:
+    document = {
+        "name": "x",
+        "languages": ["python"],
+        "severity": "hint",
+        "summary": "s",
+        "why": "w.",
+    }
+    document |= {"message": "m", "match": {"rule": {"pattern": "f($A)"}}, "fix": "g $A"}
+    rule = rule_of({**document, "valid": ["x"], "invalid": ["f(1)"]})
+    ((_, match),) = matches([rule], "f(1)\n", "python")
+    assert match.fix is None
+    assert match.message == "m"
