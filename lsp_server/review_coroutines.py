@@ -109,6 +109,8 @@ def check_unawaited(file: PythonFile) -> Iterator[Hit]:
         name = " ".join(text_of(call.child_by_field_name("function")).split())
         around = enclosing(call, SCOPES)
         inside = around is not None and around.type == "function_definition" and is_async(around)
+        # `await` would make an asynchronous generator of one that its consumer takes for plain.
+        inside = inside and enclosing(call, SCOPES | {"generator_expression"}) == around
         text = text_of(call)
         bare = call.parent is not None and call.parent.type in ("attribute", "subscript")
         fix = (f"(await {text})" if bare else f"await {text}") if inside else None
@@ -128,6 +130,7 @@ def suspects(file: PythonFile) -> frozenset[str]:
     return coroutine_names(file) | awaited | imported | methods | plain | ASYNC_ONLY_METHODS
 
 
+DISCARDED = "without `await` this call does nothing"
 NOT_COROUTINES = re.compile(r"executor|submit|schedule|create_task|ensure_future|[._](start|run)_")
 """What gives a future that runs by itself, and may be awaited or not."""
 
@@ -226,7 +229,7 @@ def constructor_of(owner: str, place: Node, file: PythonFile) -> str:
 def misused(call: Node, file: PythonFile) -> str:
     """What is wrong when the call's value is a coroutine; "" when nothing is."""
     if is_discarded(call):
-        return "without `await` this call does nothing"
+        return DISCARDED
     wrong = misuse_of(call, file)
     if wrong:
         return wrong
@@ -253,6 +256,9 @@ def misuse_of(node: Node, file: PythonFile) -> str:
     if kind in ("if_statement", "while_statement", "elif_clause"):
         asked = parent.child_by_field_name("condition") == node
         return "it is always true; `await` it first" if asked else ""
+    if kind == "boolean_operator" and parent.child_by_field_name("right") == node:
+        # Not asked whether it is true, but handed on by the operator.
+        return DISCARDED if is_discarded(parent) else misuse_of(parent, file)
     if kind in ("not_operator", "boolean_operator"):
         return "it is always true; `await` it first"
     if kind == "comparison_operator":

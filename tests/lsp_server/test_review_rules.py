@@ -141,3 +141,19 @@ def test_a_fix_that_python_would_not_compile_is_not_offered() -> None:
     ((_, match),) = matches([rule], "f(1)\n", "python")
     assert match.fix is None
     assert match.message == "m"
+
+
+@pytest.mark.parametrize(
+    ("use", "fixes"),
+    [
+        ("any(ok(x) == 1 for x in xs)", []),
+        ("[ok(x) == 1 for x in xs]", ["await ok(x)"]),
+        ("xs and ok(xs) == 1", ["await ok(xs)"]),
+    ],
+)
+def test_await_is_not_put_into_a_generator(use: str, fixes: list[str]) -> None:
+    source = f"async def ok(x): ...\nasync def f(xs):\n    return {use}\n"
+    rule = all_rules()["unawaited-coroutine"]
+    found = [match for _, match in matches([rule], source, "python")]
+    assert len(found) == 1
+    assert [match.fix.new_text for match in found if match.fix is not None] == fixes
