@@ -4,6 +4,8 @@ VENV   ?= .venv
 BIN    := $(VENV)/bin
 PIP    := $(BIN)/python -m pip --disable-pip-version-check install --quiet -c constraints.txt
 VSCODE := editors/vscode
+# What the compiled parts are made of: when it changes they are built anew.
+COMPILED := $(wildcard kernels/native/*) context/words.cpp
 
 .PHONY: demo dev fmt lint test check kernels bench bench-gpu wheel vsix test-vscode e2e-vscode e2e-nvim e2e-helix e2e-emacs clean
 
@@ -16,7 +18,7 @@ $(VENV)/bin/python:
 	$(PYTHON) -m venv $(VENV)
 
 # Plain pip takes the torch build of your package index; README.md says how to get the small one.
-$(VENV)/.runtime: pyproject.toml constraints.txt | $(VENV)/bin/python
+$(VENV)/.runtime: pyproject.toml constraints.txt $(COMPILED) | $(VENV)/bin/python
 	@echo "Installing qcoder into $(VENV) (torch is large: minutes on the first run)" >&2
 	$(PIP) -e .
 	@touch $@

@@ -9,7 +9,7 @@ lie in pages: not on chunks, on the other sequences of a batch, or on the number
 from __future__ import annotations
 
 import ctypes
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -148,6 +148,9 @@ class _Run(ctypes.Structure):
     )
 
 
+_STOP = ctypes.CFUNCTYPE(ctypes.c_int)
+
+
 class _Batch(ctypes.Structure):
     _fields_ = (
         ("x", ctypes.c_void_p),
@@ -160,6 +163,7 @@ class _Batch(ctypes.Structure):
         ),
         ("kept_count", ctypes.c_int64),
         ("logits", ctypes.c_void_p),
+        ("stop", _STOP),
     )
 
 
@@ -224,11 +228,17 @@ class NativeDecoder:
             found = self._turns[position] = torch.cat([angles.cos(), angles.sin()]).float()
         return found
 
-    def forward(self, x: Tensor, runs: Sequence[Run], alone: bool = False) -> Tensor:
+    def forward(
+        self,
+        x: Tensor,
+        runs: Sequence[Run],
+        alone: bool = False,
+        stop: Callable[[], bool] | None = None,
+    ) -> Tensor | None:
         """Logits [kept tokens, vocab] of embeddings x [tokens, hidden] float32, which are overwritten.
 
         Tokens lie in the order of `runs`; their keys and values go into the pages. `alone` uses the
-        calling thread only.
+        calling thread only. None when `stop`, which is asked before each layer, said so.
         """
         first, described, kept = 0, [], []
         for run in runs:
@@ -261,9 +271,10 @@ class NativeDecoder:
             kept=all_kept.ctypes.data,
             kept_count=len(all_kept),
             logits=logits.data_ptr(),
+            stop=_STOP() if stop is None else _STOP(lambda: int(stop())),
         )
-        self.native.forward(ctypes.byref(self._model), ctypes.byref(batch), alone)
-        return logits
+        done = self.native.forward(ctypes.byref(self._model), ctypes.byref(batch), alone)
+        return logits if done else None
 
     def _layer(self, layer: DecoderLayer) -> _Layer:
         return _Layer(

@@ -29,6 +29,13 @@ INSTRUCTIONS = ("plain", "avx2", "avx512_vnni", "neon")
 """Instruction sets by the number that the library gives them."""
 
 
+INTERFACE = 2
+"""Of the C functions; a library with another number was compiled from other sources."""
+
+STOPPED = 2
+"""What a forward pass returns that was told to stop."""
+
+
 @lru_cache(maxsize=1)
 def library() -> ctypes.CDLL | None:
     """The library, its functions declared; None when it is not there or does not load."""
@@ -37,7 +44,13 @@ def library() -> ctypes.CDLL | None:
         path = folder / f"_native{suffix}"
         if path.exists():
             try:
-                return _declared(ctypes.CDLL(str(path)))
+                found = ctypes.CDLL(str(path))
+                if found.qcoder_interface() == INTERFACE:
+                    return _declared(found)
+                logger.warning(
+                    "kernels=torch reason=%s was compiled from other sources: install qcoder again",
+                    path.name,
+                )
             except (OSError, AttributeError) as error:
                 logger.warning("kernels=torch reason=%s does not load: %s", path.name, error)
     return None
@@ -161,11 +174,14 @@ class Native:
         _check(status)
         return out.to(kind), after
 
-    def forward(self, model: Any, batch: Any, alone: bool) -> None:
-        """One pass over references to the structures of `native_decoder.py`."""
+    def forward(self, model: Any, batch: Any, alone: bool) -> bool:
+        """One pass over references to the structures of `native_decoder.py`; False if it was stopped."""
         with self._turn:
             status = self._library.qcoder_forward(self._handle, model, batch, int(alone))
+        if status == STOPPED:
+            return False
         _check(status)
+        return True
 
 
 def _floats(x: Tensor) -> Tensor:

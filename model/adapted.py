@@ -68,15 +68,19 @@ def base_checksum(folder: Path) -> str:
     return str(facts["sha256"])
 
 
+def adapted_folder(root: Path, name: str = DEFAULT_NAME) -> Path | None:
+    """Where the model of a workspace is, None when there is none; `model_for` says whether it counts."""
+    folder = models_folder() / adapted_name(root, name)
+    return folder if folder.is_dir() else None
+
+
 def model_for(root: Path | None, name: str = DEFAULT_NAME) -> str:
     """What to load for a workspace when `name` is asked for: its adapted model's folder, or `name`.
 
     Never raises: a damaged or outdated adapted model costs one log line and is passed over.
     """
-    if root is None:
-        return name
-    folder = models_folder() / adapted_name(root, name)
-    if not folder.is_dir():
+    folder = adapted_folder(root, name) if root is not None else None
+    if folder is None:
         return name
     try:
         verify(folder)

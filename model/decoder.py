@@ -28,6 +28,7 @@ from qcoder.kernels.rms_norm import rms_norm
 from qcoder.kernels.rotary import Rotary, RotaryTable
 from qcoder.model.checkpoint import Checkpoint
 from qcoder.model.config import ModelConfig
+from qcoder.model.errors import Interrupted
 from qcoder.model.kv_cache import FIRST_CAPACITY, CacheShape, Sequence, StateShape
 from qcoder.model.linear import Linear, WeightReader
 
@@ -103,12 +104,17 @@ class Architecture(Protocol):
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Pass:
-    """New ids of a sequence to compute; logits of the last `keep` of them are wanted."""
+    """New ids of a sequence to compute; logits of the last `keep` of them are wanted.
+
+    `stop` says that nobody wants them any more: a pass alone then ends between two layers with
+    `Interrupted`, as if it had not begun. Models with linear attention finish it.
+    """
 
     ids: list[int]
     sequence: Any
     keep: int
     prefill: bool = False
+    stop: Callable[[], bool] | None = None
 
 
 class Network(Protocol):
@@ -212,17 +218,23 @@ class Decoder:
         """See `Network.compute`; one after the other."""
         found = []
         for one in passes:
-            x = self.hidden(one.ids, one.sequence)
+            x = self.hidden(one.ids, one.sequence, one.stop)
             found.append(self.logits(x[len(one.ids) - one.keep :]))
         return found
 
-    def hidden(self, ids: list[int], sequence: Sequence) -> Tensor:
+    def hidden(
+        self, ids: list[int], sequence: Sequence, stop: Callable[[], bool] | None = None
+    ) -> Tensor:
         """The residual stream [len(ids), hidden] before the last norm; appends as `forward`."""
+        if self.cache_shape.state is not None:
+            stop = None  # it has no way back
         start, end = len(sequence), len(sequence) + len(ids)
         sequence.reserve(end)
         step = Step(sequence, self.rotary.rows(start, end), causal_mask(len(ids), end))
         x = F.embedding(torch.tensor(ids), self.embedding)
         for layer in self.layers:
+            if stop is not None and stop():
+                raise Interrupted
             x = layer(x, step, self.config.rms_norm_eps)
         sequence.extend(ids)
         return x

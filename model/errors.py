@@ -24,3 +24,7 @@ class RemoteError(ModelError):
     def __init__(self, message: str, status: int = 0) -> None:
         super().__init__(message)
         self.status = status
+
+
+class Interrupted(Exception):  # noqa: N818  nothing is wrong
+    """A forward pass ended early, since nobody wants what comes of it."""

@@ -3,6 +3,7 @@
     work = generate(...)
     item = next(work)              a `Pass`: compute it, `work.send(logits)`; a `TokenOut`: `next(work)`
 
+A pass that was interrupted, or not begun since the generation is cancelled, is answered with None.
 So whoever drives it decides what is computed together: `LocalEngine` one generation at a time, the
 scheduler many.
 """
@@ -121,6 +122,10 @@ def _prefill(
     """The logits [vocab] behind the prompt, or why it ended early."""
     rows: Tensor | None = None
     ids = request.prompt.ids
+
+    def unwanted() -> bool:
+        return interrupted(request) is not None
+
     attached = {part.start: part for part in moved}
     for stop in (*attached, len(ids)):
         for end in chunk_ends(len(sequence), stop, kept, chunk):
@@ -129,7 +134,10 @@ def _prefill(
                 return ended
             if end > len(sequence):
                 keep = 1 if end == len(ids) else 0
-                rows = yield Pass(list(ids[len(sequence) : end]), sequence, keep, prefill=True)
+                part = list(ids[len(sequence) : end])
+                rows = yield Pass(part, sequence, keep, prefill=True, stop=unwanted)
+                if rows is None:
+                    return interrupted(request) or FinishReason.CANCELLED
             if end in kept:
                 sequence.snapshot()
         if stop in attached:
@@ -145,7 +153,7 @@ def chunk_ends(start: int, end: int, kept: Sequence[int], chunk: int = PREFILL_C
 
 
 def _decode(
-    parts: Parts, request: GenerationRequest, sequence: Any, logits: Tensor, room: int
+    parts: Parts, request: GenerationRequest, sequence: Any, logits: Tensor | None, room: int
 ) -> Work:
     """Tokens until a rule ends it; `room` > 0 is the most there may be."""
     rng = np.random.default_rng(request.sampling.seed)
@@ -165,7 +173,8 @@ def _decode(
     steps = Stepper(sequence, parts.experience, draft)
     while True:
         ended = interrupted(request)
-        if ended is not None:
+        if ended is not None or logits is None:
+            ended = ended or FinishReason.CANCELLED
             yield TokenOut(-1, stop.flush(), 0.0, "model", finish=ended)
             return
         logprobs = torch.log_softmax(logits, dim=-1).numpy()
@@ -207,7 +216,7 @@ def _token(token: int, blended: BlendResult, text: str) -> TokenOut:
 
 
 def drive(
-    work: Work, compute: Callable[[Pass], Tensor], progress: Progress
+    work: Work, compute: Callable[[Pass], Tensor | None], progress: Progress
 ) -> Generator[TokenOut, None, None]:
     """Run one generation by itself; `compute` gives the logits of a pass."""
     rows: Tensor | None = None

@@ -22,7 +22,7 @@ from qcoder.model.confidence import Confidence
 from qcoder.model.config import ModelConfig, load_config
 from qcoder.model.decoder import Decoder, Network, Pass
 from qcoder.model.engine import EngineStats, FimOrder, ModelInfo
-from qcoder.model.errors import CheckpointError, PromptTooLongError
+from qcoder.model.errors import CheckpointError, Interrupted, PromptTooLongError
 from qcoder.model.generation import Parts, Progress, Work, drive, generate
 from qcoder.model.healing import PrefixIndex
 from qcoder.model.manifest import MANIFEST, verify
@@ -190,7 +190,7 @@ class LocalEngine:
                 if at < start - 1 < end:
                     end = start - 1
                 keep = max(0, end - max(at, start - 1))
-                rows = self._compute(Pass(ids[at:end], sequence, keep, prefill=True))
+                rows = self._compute_all([Pass(ids[at:end], sequence, keep, prefill=True)])[0]
                 if end == start - 1:
                     sequence.snapshot()
                 at = end
@@ -305,8 +305,11 @@ class LocalEngine:
         )  # fmt: skip
         return generate(parts, request, sequence, moved, self._boundaries(ids), room)
 
-    def _compute(self, one: Pass) -> torch.Tensor:
-        return self._compute_all([one])[0]
+    def _compute(self, one: Pass) -> torch.Tensor | None:
+        try:
+            return self._compute_all([one])[0]
+        except Interrupted:
+            return None
 
     def _compute_all(self, passes: Sequence[Pass]) -> list[torch.Tensor]:
         small = len(passes) == 1 and not passes[0].prefill

@@ -30,6 +30,7 @@ from qcoder.kernels.rotary import frequencies
 from qcoder.model.attention import Attention
 from qcoder.model.config import ModelConfig
 from qcoder.model.decoder import Decoder, Layer, Pass
+from qcoder.model.errors import Interrupted
 from qcoder.model.kv_cache import CacheShape
 from qcoder.model.linear import Linear
 from qcoder.model.memory import available_bytes
@@ -121,7 +122,11 @@ class NativeModel:
         together = [token for one in passes for token in one.ids]
         x = F.embedding(torch.tensor(together), self._decoder.embedding).float()
         alone = self._small and len(together) <= ALONE_TOKENS
-        logits = self._kernels.forward(x, runs, alone)
+        stop = passes[0].stop if len(passes) == 1 else None
+        logits = self._kernels.forward(x, runs, alone, stop)
+        if logits is None:
+            passes[0].sequence.truncate(len(passes[0].sequence))
+            raise Interrupted
         for one in passes:
             one.sequence.extend(one.ids)
         return list(torch.split(logits, [one.keep for one in passes]))

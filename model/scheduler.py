@@ -16,6 +16,7 @@ from typing import Any
 from torch import Tensor
 
 from qcoder.model.decoder import Pass
+from qcoder.model.errors import Interrupted
 from qcoder.model.generation import Progress, Work
 from qcoder.model.request import GenerationRequest, GenerationStats, TokenOut
 
@@ -72,7 +73,11 @@ class Scheduler:
         if not batch:
             return outs
         began = time.perf_counter()
-        rows = self._compute([flight.wanted for flight in batch if flight.wanted is not None])
+        rows: Sequence[Tensor | None]
+        try:
+            rows = self._compute([flight.wanted for flight in batch if flight.wanted is not None])
+        except Interrupted:
+            rows = [None]  # it was one alone
         seconds = (time.perf_counter() - began) / len(batch)
         for flight, logits in zip(batch, rows, strict=True):
             flight.progress.took(flight.wanted, seconds)
@@ -93,9 +98,7 @@ class Scheduler:
             request = flight.request
             late = request.deadline is not None and now >= request.deadline
             if (request.cancel.cancelled or late) and flight.wanted is not None:
-                # The answer to the pass is never looked at: the first thing after it is the check.
-                logits = self._compute([flight.wanted])[0]
-                outs += self._advance(flight, logits)
+                outs += self._advance(flight, None)
         return outs
 
     def _admit(self) -> list[tuple[int, TokenOut]]:

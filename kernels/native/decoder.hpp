@@ -42,6 +42,7 @@ struct QcoderBatch {
   const int64_t* kept;              // tokens whose logits are wanted, ascending
   int64_t kept_count;
   float* logits;  // [kept_count, vocab]
+  int (*stop)();  // null, or whether nobody wants the rest; asked before each layer
 };
 }
 
@@ -61,8 +62,10 @@ class Forward {
     grow(engine_.mixed, tokens_ * queries_);
   }
 
-  void run() {
+  // Whether it came to its end.
+  bool run() {
     for (int64_t l = 0; l < m_.layer_count; ++l) {
+      if (b_.stop && b_.stop()) return false;
       const QcoderLayer& layer = m_.layers[l];
       norms(layer.input_norm);
       const Matrix qkv{layer.qkv, width_, m_.hidden, layer.qkv_bits, layer.qkv_group};
@@ -80,6 +83,7 @@ class Forward {
     norms(m_.norm);
     const Matrix head{m_.head, m_.vocab, m_.hidden, m_.head_bits, m_.head_group};
     product(engine_, head, engine_.normed.data(), tokens_, nullptr, false, b_.logits, m_.vocab);
+    return true;
   }
 
  private:

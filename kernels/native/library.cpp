@@ -10,6 +10,9 @@
 #define QCODER_API extern "C" __attribute__((visibility("default")))
 #endif
 
+// `INTERFACE` of native_library.py: changes with the functions and structures below.
+QCODER_API int qcoder_interface() { return 2; }
+
 // The best instruction set here: 0 plain, 1 AVX2, 2 AVX-512 with VNNI, 3 NEON with dot products.
 QCODER_API int qcoder_instructions() { return best_instructions(); }
 
@@ -60,14 +63,15 @@ QCODER_API int qcoder_delta(void* handle, const Delta* delta) try {
   return 1;
 }
 
-// One forward pass; `alone` leaves the other threads asleep. Fills the pages and the logits.
+// One forward pass; `alone` leaves the other threads asleep. Fills the pages and the logits. Returns 0,
+// 1 when there is no memory, or 2 when it was stopped.
 QCODER_API int qcoder_forward(void* handle, const QcoderModel* model, const QcoderBatch* batch,
                               int alone) try {
   Engine& engine = *static_cast<Engine*>(handle);
   engine.pool.alone(alone != 0);
-  Forward(engine, *model, *batch).run();
+  const bool done = Forward(engine, *model, *batch).run();
   engine.pool.alone(false);
-  return 0;
+  return done ? 0 : 2;
 } catch (const std::bad_alloc&) {
   static_cast<Engine*>(handle)->pool.alone(false);
   return 1;

@@ -161,8 +161,9 @@ def test_cancelling_stops_between_prefill_chunks(
 
     def counting(passes: Sequence[Pass]) -> list[torch.Tensor]:
         chunks.extend(len(one.ids) for one in passes)
+        found = compute(passes)
         cancel.cancel()
-        return compute(passes)
+        return found
 
     monkeypatch.setattr(engine._model, "compute", counting)
     ids = ids_of(SHORT_TOKENS + 100)
@@ -174,13 +175,41 @@ def test_cancelling_stops_between_prefill_chunks(
     assert engine.stats().last.reused_tokens == SHORT_TOKENS
 
 
+class Impatient(CancelToken):
+    """Cancelled once it was asked so many times."""
+
+    __slots__ = ("left",)
+
+    def __init__(self, left: int) -> None:
+        super().__init__()
+        self.left = left
+
+    @property
+    def cancelled(self) -> bool:
+        self.left -= 1
+        return self.left < 0
+
+
+def test_cancelling_ends_a_pass_between_two_layers(engine: LocalEngine) -> None:
+    ids = ids_of(40)
+    expected = token_ids(run(LocalEngine.load(engine.info.path), ids, max_tokens=5))
+    for asked in range(1, 5):
+        (out,) = run(engine, ids, cancel=Impatient(asked), max_tokens=5)[-1:]
+        assert out.finish is FinishReason.CANCELLED
+        engine.check_integrity()
+    (out,) = run(engine, ids, cancel=Impatient(2))  # before the chunk, then before its layers
+    assert out.id == -1
+    assert token_ids(run(engine, ids, max_tokens=5)) == expected
+
+
 def test_a_deadline_ends_a_generation(engine: LocalEngine, monkeypatch: pytest.MonkeyPatch) -> None:
     (out,) = run(engine, ids_of(5), deadline=time.monotonic() - 1)
     assert (out.id, out.finish) == (-1, FinishReason.DEADLINE)
     clock = iter(range(100))
     monkeypatch.setattr("qcoder.model.stop.time.monotonic", lambda: float(next(clock)))
-    outs = run(engine, ids_of(5), deadline=3.0, max_tokens=50)
-    # One look before the prefill, one before each token: the fourth is at the deadline.
+    layers = engine._model.config.num_layers
+    outs = run(engine, ids_of(5), deadline=3.0 + layers, max_tokens=50)
+    # Looks before the prefill and its layers, then one before each token: the third is too late.
     assert (len(token_ids(outs)), outs[-1].finish) == (2, FinishReason.DEADLINE)
 
 

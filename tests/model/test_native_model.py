@@ -10,10 +10,12 @@ import torch
 from safetensors.torch import save_file
 from torch import Tensor
 
+from qcoder.kernels import native_library
 from qcoder.kernels.decoder_reference import decoder_reference
 from qcoder.kernels.native_library import INSTRUCTIONS, Native, instruction_sets, library
 from qcoder.model import linear
 from qcoder.model.decoder import Decoder, Pass
+from qcoder.model.errors import Interrupted
 from qcoder.model.import_plan import Options
 from qcoder.model.importer import import_model
 from qcoder.model.local import LocalEngine
@@ -274,3 +276,34 @@ def test_the_view_keeps_the_memory() -> None:
     del storage
     torch.full((1 << 22,), 9, dtype=torch.uint8)
     assert bool((joined == 7).all())
+
+
+def test_a_pass_that_nobody_wants_ends_between_two_layers(folder_of: Callable[[str], str]) -> None:
+    engine = LocalEngine.load(folder_of("experts"), threads=1)
+    model = engine._model
+    assert isinstance(model, NativeModel)
+    ids, asked = list(range(5, 80)), []
+    whole = model.forward(ids, model.new_sequence(), all_logits=True)
+    sequence = model.new_sequence()
+    model.forward(ids[:40], sequence)
+
+    def stop() -> bool:
+        asked.append(len(asked))
+        return len(asked) > 1
+
+    with pytest.raises(Interrupted):
+        model.compute([Pass(ids[40:], sequence, 1, prefill=True, stop=stop)])
+    assert asked == [0, 1]
+    assert len(sequence) == 40
+    (rest,) = model.compute([Pass(ids[40:], sequence, 35, stop=lambda: False)])
+    assert torch.equal(rest, whole[40:])
+
+
+def test_a_library_of_other_sources_is_not_used(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(native_library, "INTERFACE", -1)
+    library.cache_clear()
+    try:
+        assert library() is None
+    finally:
+        monkeypatch.undo()
+        library.cache_clear()

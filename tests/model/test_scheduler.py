@@ -2,14 +2,16 @@
 
 import random
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from torch import Tensor
 
 from qcoder.kernels.native_library import library
+from qcoder.model.decoder import Pass
 from qcoder.model.generation import PREFILL_CHUNK
 from qcoder.model.local import LocalEngine
 from qcoder.model.request import (
@@ -124,6 +126,29 @@ def test_cancelled_and_late_ones_end_within_a_step(engine: LocalEngine) -> None:
     ends = {t: out.finish for t, out in outs} | {t: o[-1].finish for t, o in rest.items()}
     assert ends[late] is FinishReason.DEADLINE
     assert ends[other] in (FinishReason.LENGTH, FinishReason.STOP)
+
+
+def test_nothing_is_computed_for_a_cancelled_one(
+    engine: LocalEngine, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    token, computed = CancelToken(), []
+    compute = engine._model.compute
+
+    def noted(passes: Sequence[Pass]) -> list[Tensor]:
+        computed.extend(one.sequence for one in passes)
+        return compute(passes)
+
+    running = scheduler(engine)
+    doomed = running.submit(request(3 * PREFILL_CHUNK, 21, cancel=token))
+    running.step()
+    monkeypatch.setattr(engine._model, "compute", noted)
+    token.cancel()
+    other = running.submit(request(30, 22, max_tokens=2))
+    outs = running.step()
+    assert [(t, out.finish) for t, out in outs if t == doomed] == [(doomed, FinishReason.CANCELLED)]
+    assert len(computed) == 1
+    assert len(finish(running)[other]) >= 1
+    engine.check_integrity()
 
 
 def test_no_more_run_than_there_is_room_for(engine: LocalEngine) -> None:
