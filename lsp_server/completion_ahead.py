@@ -85,7 +85,7 @@ class Ahead:
 
     def __init__(self, thread: EngineThread, found: Callable[[Ask, Attempt], None]) -> None:
         self._thread, self._found = thread, found
-        self._timers: dict[str, asyncio.TimerHandle] = {}
+        self._timers: dict[str, asyncio.TimerHandle | None] = {}
         self._known: dict[str, dict[int, Known]] = {}
         self.prefills = 0
         self.looked_ahead = 0
@@ -133,6 +133,11 @@ class Ahead:
             timer.cancel()
         self._thread.cancel(ahead_key(uri))
 
+    def drop_all(self) -> None:
+        """The engine goes: nothing is computed ahead, and nothing that waits holds it."""
+        for uri in tuple(self._timers):
+            self.drop(uri)
+
     def forget(self, uri: str) -> None:
         """A document was closed."""
         self.drop(uri)
@@ -142,7 +147,12 @@ class Ahead:
         self.drop(uri)
         self._timers[uri] = asyncio.get_running_loop().call_later(delay_s, work, ask)
 
+    def _fired(self, ask: Ask) -> None:
+        # A timer that has fired still holds the question, and that the engine.
+        self._timers[ask.uri] = None
+
     def _prefill(self, ask: Ask) -> None:
+        self._fired(ask)
         self.prefills += 1
 
         def work(token: CancelToken) -> None:
@@ -153,6 +163,7 @@ class Ahead:
         self._submit(ask, work, lambda result, error: None)
 
     def _look(self, ask: Ask) -> None:
+        self._fired(ask)
         self.looked_ahead += 1
         loop = asyncio.get_running_loop()
 

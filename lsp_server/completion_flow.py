@@ -183,6 +183,15 @@ class CompletionFlow:
         if self._find(ask) is None:
             self._ahead.compute_prompt(ask)
 
+    def stop(self) -> None:
+        """The engine goes: answer all that waits for it with None, and end what it computes."""
+        for waiting in self._waiting.values():
+            if not waiting.done():
+                waiting.set_result(None)
+        for uri in tuple(self._running):
+            self._thread.cancel(completion_key(uri))
+        self._ahead.drop_all()
+
     def forget(self, uri: str) -> None:
         """A document was closed."""
         self._supersede(uri)

@@ -93,11 +93,11 @@ async def docstring_edit(
             snapshot, engine, line=line, cancel=token, update=update, progress=progress.report
         )
 
-    end = ls.session.begin("docstring", "writing a docstring")
+    ls.session.activity.begin("docstring", "writing a docstring")
     try:
         found = await jobs.attempt(thread, key, Priority.EDIT, work)
     finally:
-        end()
+        ls.session.activity.end("docstring")
         progress.end()
     document = ls.snapshot(uri)
     if not found or document is None or document.document.version != snapshot.document.version:

@@ -104,23 +104,33 @@ class EngineThread:
         self._queue.put((-1, next(self._numbers), None))
 
     def _run(self) -> None:
-        while True:
-            _, _, job = self._queue.get()
-            if job is None or self._stopped:
-                return
-            with self._lock:
-                self._running = None if job.answered else job
-                token = job.token
-            if self._running is None:
-                continue
-            result, error = None, None
-            try:
-                result = job.work(token)
-            except Exception as raised:  # the thread's boundary: a failed job is one log line
-                error = raised
-                logger.error("job key=%s failed: %s: %s", job.key, type(raised).__name__, raised)
-                logger.debug("job failed", exc_info=True)
-            self._finish(job, result, error)
+        while self._run_next():
+            pass
+
+    def _run_next(self) -> bool:
+        """Wait for a job and run it; False when there will be no more.
+
+        A function of its own, so that nothing of a job is kept until the next one comes: it may be
+        an engine that another one takes the place of.
+        """
+        _, _, job = self._queue.get()
+        if job is None or self._stopped:
+            return False
+        with self._lock:
+            self._running = None if job.answered else job
+            token = job.token
+        if self._running is None:
+            return True
+        result, error = None, None
+        try:
+            result = job.work(token)
+        except Exception as raised:  # the thread's boundary: a failed job is one log line
+            error = raised
+            logger.error("job key=%s failed: %s: %s", job.key, type(raised).__name__, raised)
+            logger.debug("job failed", exc_info=True)
+        self._finish(job, result, error)
+        error = None  # its traceback holds what is here
+        return True
 
     def _finish(self, job: _Job, result: Any, error: BaseException | None) -> None:
         with self._lock:

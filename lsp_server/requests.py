@@ -209,7 +209,7 @@ def register_questions(server: QcoderServer) -> None:
     def explain_last(ls: QcoderServer, params: Any) -> dict[str, Any]:
         uri = getattr(params, "uri", None)
         told = ls.completions.explain(uri if isinstance(uri, str) else None)
-        return {"status": dataclasses.asdict(ls.session.status()), **told}
+        return {"status": dataclasses.asdict(ls.session.activity.status()), **told}
 
     @server.feature(protocol.STATISTICS)
     def statistics(ls: QcoderServer, params: Any) -> dict[str, float | None]:

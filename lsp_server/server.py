@@ -65,6 +65,7 @@ class QcoderServer(LanguageServer):
         self.usage = Usage()
         self.acceptance = Acceptance(self.usage, self.completed_rows, call_later)
         self.completions = CompletionFlow(self.session.engine_thread, self.usage, self.acceptance)
+        self.session.on_restart = self.completions.stop
         self.reviewed: dict[str, str] = {}
         self.review_numbers = itertools.count(1)
         self.unopened_findings: dict[Path, str] = {}

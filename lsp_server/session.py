@@ -21,12 +21,14 @@ from qcoder.context.index import Index
 from qcoder.context.languages import language_of
 from qcoder.context.segments import Document
 from qcoder.context.watch import Watcher
+from qcoder.lsp_server.activity import Activity
 from qcoder.lsp_server.engines import load_engine
 from qcoder.lsp_server.headless import file_table, workspace_table
 from qcoder.lsp_server.jobs import EngineThread
 from qcoder.lsp_server.protocol import Status
 from qcoder.lsp_server.settings import FILE_NAME, Settings
 from qcoder.lsp_server.snapshot import Snapshot
+from qcoder.model.adapted import adapted_folder
 from qcoder.model.engine import Engine
 from qcoder.model.ngram import SuffixTable
 from qcoder.model.request import Priority
@@ -77,7 +79,9 @@ class Session:
         self.engine_thread = EngineThread()
         self.rules_thread = EngineThread("qcoder-rules")
         self.on_settings_file: Callable[[], None] = lambda: None
-        self._on_status, self._on_progress = on_status, on_progress
+        self.on_restart: Callable[[], None] = lambda: None
+        self.activity = Activity(on_status, lambda: self.settings.completion.enabled)
+        self._on_progress = on_progress
         self._watch = False
         self._started = False
         self._open: dict[str, tuple[Path, Document]] = {}
@@ -85,16 +89,15 @@ class Session:
         self._tables: dict[str, SuffixTable] = {}
         self._recent: list[Path] = []
         self._work: queue.SimpleQueue[Callable[[], object] | None] = queue.SimpleQueue()
-        self._state = threading.RLock()
-        self._busy: dict[str, str] = {}
-        self._failure = ""
+        self._state = threading.Lock()
         threading.Thread(target=self._background, name="qcoder-index", daemon=True).start()
 
     def start(self, roots: Sequence[Path], settings: Settings, watch: bool) -> None:
         """Load the model and index the folders, each in its own thread."""
-        self.settings, self._watch, self._started = settings, watch, True
-        self._begin("loading", LOADING)  # before an index can say that all is ready
+        self.settings, self._watch = settings, watch
+        self.activity.begin("loading", LOADING)  # before an index can say that all is ready
         self.change_folders(roots, ())
+        self._started = True
         self.restart_engine()
 
     def stop(self) -> None:
@@ -114,10 +117,14 @@ class Session:
             self.restart_engine()
         if settings.privacy != old.privacy:
             self.change_folders([f.root for f in self.folders], [f.root for f in self.folders])
-        self._tell()
+        self.activity.tell()
 
     def change_folders(self, added: Sequence[Path], removed: Sequence[Path]) -> None:
-        """Index the folders that came, forget those that went."""
+        """Index the folders that came, forget those that went; the model follows.
+
+        One that was trained on a workspace must not tell another one what it has learned.
+        """
+        model = self._own_model()
         for folder in self.folders:
             if folder.root in removed:
                 self._close(folder)
@@ -128,6 +135,8 @@ class Session:
         self.folders = tuple(sorted(left + fresh, key=lambda f: -len(f.root.parts)))
         for folder in fresh:
             self.later(partial(self._index, folder))
+        if self._started and self._own_model() != model:
+            self.restart_engine()
 
     def restart_engine(self) -> None:
         """Load the model with the present settings; one that is there goes first.
@@ -135,10 +144,21 @@ class Session:
         One that was trained on a workspace counts when that is the only folder.
         """
         self.engine = None
-        self._begin("loading", LOADING)
-        roots = [folder.root for folder in self.folders]
-        load = partial(load_engine, self.settings, roots[0] if len(roots) == 1 else None)
+        self.on_restart()
+        self._tables.clear()  # another model may have other ids
+        for folder in self.folders:
+            folder.table = None
+        self.activity.begin("loading", LOADING)
+        load = partial(load_engine, self.settings, self._only_root())
         self.engine_thread.submit("load", Priority.COMPLETION, load, self._loaded)
+
+    def _only_root(self) -> Path | None:
+        return self.folders[0].root if len(self.folders) == 1 else None
+
+    def _own_model(self) -> Path | None:
+        """The folder of the model that was trained on the only workspace, where there is one."""
+        root, wanted = self._only_root(), self.settings.model
+        return adapted_folder(root, wanted.name) if root is not None and wanted.adapted else None
 
     def reindex(self) -> None:
         """Scan all folders again."""
@@ -226,11 +246,6 @@ class Session:
         for folder, inner in changed.items():
             self._look_again(folder, inner)
 
-    def begin(self, reason: str, message: str) -> Callable[[], None]:
-        """Show the server busy until the returned function is called."""
-        self._begin(reason, message)
-        return partial(self._end, reason)
-
     def _background(self) -> None:
         while True:
             try:
@@ -268,27 +283,31 @@ class Session:
             folder.index.overlay(relative, document)
         engine = self.engine  # a remote one copies nothing
         if engine and not engine.info.is_remote and len(document.text) <= MAX_TABLE_CHARACTERS:
-            self._tables[uri] = file_table(document.text, engine.tokenizer)
+            table = file_table(document.text, engine.tokenizer)
+            if engine is self.engine:  # still
+                self._tables[uri] = table
 
     def _loaded(self, engine: Engine | None, error: BaseException | None) -> None:
         if engine is None and error is None:
             return  # superseded by a newer load, or the server stops
         if engine is None:
-            self._failure = f"model not loaded: {error}"
+            self.activity.fail(f"model not loaded: {error}")
         else:
-            self.engine, self._failure = engine, ""
+            self.engine = engine
+            self.activity.fail("")
             logger.info("model name=%s loaded", engine.info.name)
             for uri in tuple(self._open):
                 self.later(partial(self._follow, uri))
             for folder in self.folders:
                 self.later(partial(self._build_table, folder))
         # After the tables: "ready" means that nothing more will make the first answers better.
-        self.later(partial(self._end, "loading"))
+        self.later(partial(self.activity.end, "loading"))
 
     def _build_table(self, folder: Folder) -> None:
         engine = self.engine
         if engine and not engine.info.is_remote and folder.index and not folder.closed:
-            folder.table = workspace_table(folder.index, engine.tokenizer)
+            table = workspace_table(folder.index, engine.tokenizer)
+            folder.table = table if engine is self.engine else None
 
     def _index(self, folder: Folder) -> None:
         if folder.closed:
@@ -313,10 +332,10 @@ class Session:
             now = time.monotonic()
             if done == total or now - last >= PROGRESS_SECONDS:
                 last = now
-                self._begin("indexing", f"indexing {done}/{total}")
+                self.activity.begin("indexing", f"indexing {done}/{total}")
                 self._on_progress(done, total)
 
-        self._begin("indexing", "indexing")
+        self.activity.begin("indexing", "indexing")
         try:
             index.refresh(progress=progress, stop=lambda: folder.closed)
             index.save()
@@ -327,7 +346,7 @@ class Session:
             self._build_table(folder)
         finally:
             self._on_progress(1, 1)
-            self._end("indexing")
+            self.activity.end("indexing")
 
     def _close(self, folder: Folder) -> None:
         folder.closed = True
@@ -357,30 +376,3 @@ class Session:
         if paths is None or FILE_NAME in paths:
             self.on_settings_file()
         self._look_again(folder, paths)
-
-    def _begin(self, reason: str, message: str) -> None:
-        with self._state:
-            self._busy[reason] = message
-            self._tell()
-
-    def _end(self, reason: str) -> None:
-        with self._state:
-            self._busy.pop(reason, None)
-            self._tell()
-
-    def _tell(self) -> None:
-        """Send the status that follows from what is going on; so it always comes back to idle."""
-        with self._state:
-            self._on_status(self.status())
-
-    def status(self) -> Status:
-        """What the server is doing now."""
-        with self._state:
-            if self._busy:
-                reason, message = next(reversed(self._busy.items()))
-                return Status("Busy", message, reason)
-            if self._failure:
-                return Status("Error", self._failure, "model")
-            if not self.settings.completion.enabled:
-                return Status("Inactive", "completion is switched off", "disabled")
-            return Status("Normal", "ready", "")

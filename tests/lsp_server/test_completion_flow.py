@@ -1,4 +1,6 @@
+import gc
 import threading
+import weakref
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
@@ -369,3 +371,49 @@ async def test_statistics_are_kept_unless_they_are_switched_off(
     assert figures["accepted"] == enabled
     await editor.ask("shutdown", None)
     assert usage_path().exists() is enabled
+
+
+@pytest.mark.parametrize("look_ahead_s", [0.0, 1e6])
+async def test_an_engine_that_is_restarted_is_kept_by_nobody(
+    editor: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, look_ahead_s: float
+) -> None:
+    monkeypatch.setattr(completion_ahead, "LOOK_AHEAD_S", look_ahead_s)
+    engines: list[weakref.ref[FakeEngine]] = []
+    alive_at_load: list[int] = []
+
+    def load(*_: Any) -> FakeEngine:
+        gc.collect()
+        alive_at_load.append(sum(engine() is not None for engine in engines))
+        engine = FakeEngine(["compute(1)"])
+        engines.append(weakref.ref(engine))
+        return engine
+
+    monkeypatch.setattr(session, "load_engine", load)
+    await editor.start(tmp_path, options={"completion": {"debounceMs": 0}})
+    uri = editor.open(tmp_path / "a.py", "import os\nx = \n")
+    editor.change(uri, " ", (1, 4))
+    counts = editor.server.completions.counts
+    await editor.until(lambda: counts()["prefills"] == 1)
+    assert await text_at(editor, uri, 1, 5) == "compute(1)"
+    await editor.until(lambda: look_ahead_s or counts()["looked_ahead"] == 1)
+    row = {"start": {"line": 0, "character": 0}, "end": {"line": 0, "character": 0}}
+    place = {"textDocument": {"uri": uri}, "range": row, "context": {"diagnostics": []}}
+    await editor.ask("textDocument/codeAction", place)
+    await editor.until(lambda: not editor.server.session.engine_thread.pending)
+    await editor.ask("workspace/executeCommand", {"command": "qcoder.restartEngine"})
+    await editor.until(lambda: len(engines) == 2 and editor.server.session.engine is not None)
+    assert alive_at_load == [0, 0]
+
+
+async def test_a_restart_answers_what_waits_for_the_engine(
+    editor: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    engine = StepEngine("compute(1)")
+    uri = await begin(editor, tmp_path, monkeypatch, engine, "x = \n")
+    _, answer = editor.inline(uri, 0, 4)
+    await editor.until(lambda: engine.requests)
+    await editor.ask("workspace/executeCommand", {"command": "qcoder.restartEngine"})
+    assert (await answer)["result"] is None
+    engine.free = True
+    await editor.until(lambda: editor.server.session.engine is engine)
+    assert await text_at(editor, uri, 0, 4) == "compute(1)"

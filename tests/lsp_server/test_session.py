@@ -67,6 +67,80 @@ def test_the_only_folder_of_a_session_brings_its_model(
         session.stop()
 
 
+def test_another_workspace_gets_another_model(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    mine, other, third = (tmp_path / name for name in ("mine", "other", "third"))
+    for root in (mine, other, third):
+        root.mkdir()
+    place = trained_on(mine)
+    loaded: queue.Queue[str] = queue.Queue()
+
+    def load(name: str, *arguments: Any, **options: Any) -> FakeEngine:
+        loaded.put(name)
+        return FakeEngine(["text"])
+
+    monkeypatch.setattr(session_module.Engine, "load", staticmethod(load))
+    restarts: list[bool] = []
+    session = Session(lambda status: None)
+    session.on_restart = lambda: restarts.append(True)
+    try:
+        session.start([mine], Settings(), watch=False)
+        assert loaded.get(timeout=30) == place
+        for added, removed, model in (
+            ([other], [mine], "default"),
+            ([third], [other], None),
+            ([mine], [third], place),
+            ([mine], [mine], None),
+            ([other], [], "default"),
+            ([], [other], place),
+        ):
+            before = len(restarts)
+            session.change_folders(added, removed)
+            assert len(restarts) - before == (model is not None)
+            if model is not None:
+                assert session.engine is None
+                assert loaded.get(timeout=30) == model
+    finally:
+        session.stop()
+
+
+def test_what_is_copied_from_is_made_anew_for_another_model(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    go_on = threading.Event()
+    go_on.set()
+
+    def load(*_: Any) -> FakeEngine:
+        assert go_on.wait(30)
+        return FakeEngine(["text"])
+
+    (tmp_path / "b.py").write_text("y = 2\n")
+    ready = threading.Event()
+    monkeypatch.setattr(session_module, "load_engine", load)
+    session = Session(lambda status: ready.set() if status.kind == "Normal" else None)
+    document = Document("file:///a.py", 1, "python", "x = 1\n")
+
+    def tables() -> int:
+        snapshot = session.snapshot(document.uri, tmp_path / "a.py", 1, document.text)
+        return len(snapshot.copy_tables)
+
+    try:
+        session.note_change(tmp_path / "a.py", document)
+        session.start([tmp_path], Settings(), watch=False)
+        assert ready.wait(30)
+        assert tables() == 2
+        go_on.clear()
+        ready.clear()
+        session.restart_engine()
+        assert tables() == 0
+        go_on.set()
+        assert ready.wait(30)
+        assert tables() == 2
+    finally:
+        session.stop()
+
+
 @pytest.mark.parametrize(
     ("quiet_s", "behind_s", "seen"),
     [(1e6, 1e6, "x = 1\n"), (0.0, 1e6, "x = 2\n"), (1e6, 0.0, "x = 2\n")],
