@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable, Iterator
+from itertools import zip_longest
 
 from qcoder.context.lookup import CLASS_KINDS, Lookup, Pair
 from qcoder.context.record import FileRecord, Symbol
@@ -33,6 +34,8 @@ def declared(lookup: Lookup, name: str, text: str, home: FileRecord) -> Iterator
     values: list[tuple[int, str]] = []
     for pattern in _patterns(name, lookup.family):
         values += [(found.start(), found.group(1)) for found in pattern.finditer(text)]
+    if lookup.family == "python":
+        values += named_as(name, text)
     values.sort(key=lambda item: -item[0])
     for number, (_, value) in enumerate(values[:_MAX_DECLARATIONS]):
         for pair, sure in mentioned(lookup, value, home):
@@ -116,13 +119,29 @@ def _patterns(name: str, family: str) -> list[re.Pattern[str]]:
     """Ways to declare a name; the group is its type or value."""
     word, value = re.escape(name), rf"[^\n]{{1,{_MAX_VALUE_CHARS}}}"
     ways = [rf"\b{word}[?!]?\s*(?::=|:|=(?!=)|\bin\b)({value})"]
-    if family == "python":
-        ways.append(rf"({value})\bas\s+{word}\b")
-    elif family == "go":
+    if family == "go":
         ways.append(rf"(?:[(,]\s*|\bvar\s+|^\s+){word}\s+([*\[\]\w.]+)")
-    elif family != "js":
+    elif family not in ("js", "python"):
         ways.append(rf"\b([A-Z]\w*)(?:<[^<>;=]*>)?[\s*&]+{word}\s*[;=,)]")
     return [re.compile(way, re.MULTILINE) for way in ways]
+
+
+def named_as(name: str, text: str) -> Iterator[tuple[int, str]]:
+    """Where a line begins to say what it calls `name` by `as`, and what: `with VALUE as name`.
+
+    From the rare word backwards: a pattern that begins with any text is tried at every place.
+    """
+    found = list(re.finditer(rf"\bas\s+{re.escape(name)}\b", text))
+    end = 0
+    for match, following in zip_longest(found, found[1:]):
+        line = text.rfind("\n", 0, match.start()) + 1
+        start = max(end, line, match.start() - _MAX_VALUE_CHARS)
+        reach = text[start : start + _MAX_VALUE_CHARS + 1].partition("\n")[0]
+        if following is not None and following.start() - start <= min(len(reach), _MAX_VALUE_CHARS):
+            continue  # the last one of a line has the whole of it
+        if start < match.start():
+            yield start, text[start : match.start()]
+            end = match.end()
 
 
 def _owner(record: FileRecord, symbol: Symbol) -> list[Symbol]:
