@@ -92,9 +92,12 @@ def to_inline_item(
 
 
 def to_completion_item(
-    codec: PositionCodec, rows: Sequence[str], suggestion: Suggestion
+    codec: PositionCodec,
+    rows: Sequence[str],
+    suggestion: Suggestion,
+    mode: types.InsertTextMode | None = None,
 ) -> types.CompletionItem:
-    """The same suggestion for clients without ghost text.
+    """The same suggestion for clients without ghost text; `mode` as `insert_mode` has it.
 
     It replaces the word at the cursor by itself and what follows: clients compare that word with
     the item's text and hide what does not begin with it.
@@ -112,7 +115,17 @@ def to_completion_item(
         text_edit=to_edit(codec, rows, edit),
         filter_text=text,
         sort_text="~",
+        insert_text_mode=mode,
     )
+
+
+def insert_mode(client: types.ClientCapabilities) -> types.InsertTextMode | None:
+    """How a client is told to insert an entry: the lines of ours are indented already."""
+    completion = client.text_document.completion if client.text_document else None
+    item = completion.completion_item if completion else None
+    known = item.insert_text_mode_support if item else None
+    as_is = types.InsertTextMode.AsIs
+    return as_is if known is not None and as_is in known.value_set else None
 
 
 def to_diagnostic(codec: PositionCodec, rows: Sequence[str], finding: Finding) -> types.Diagnostic:

@@ -101,8 +101,10 @@ def register_completion(server: QcoderServer) -> None:
         answer = await suggest(ls, params.text_document.uri, params.position, True)
         if answer is None:
             return None
-        codec = ls.workspace.position_codec
-        items = [convert.to_completion_item(codec, answer.rows, s) for s in answer.suggestions]
+        codec, mode = ls.workspace.position_codec, convert.insert_mode(ls.client_capabilities)
+        items = [
+            convert.to_completion_item(codec, answer.rows, s, mode) for s in answer.suggestions
+        ]
         return types.CompletionList(is_incomplete=True, items=items)
 
 

@@ -68,6 +68,28 @@ async def test_the_menu_item_replaces_the_typed_word_by_itself_and_the_rest(
     assert item["textEdit"]["range"]["end"] == position
 
 
+@pytest.mark.parametrize(
+    ("item", "mode"),
+    [
+        ({"insertTextModeSupport": {"valueSet": [1, 2]}}, 1),
+        ({"insertTextModeSupport": {"valueSet": [2]}}, None),
+        ({}, None),
+    ],
+)
+async def test_the_lines_of_a_menu_item_are_not_indented_again(
+    editor: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, item: Any, mode: int | None
+) -> None:
+    monkeypatch.setattr(session, "load_engine", lambda *_: FakeEngine(["1\n    return x"]))
+    capabilities = {"textDocument": {"completion": {"completionItem": item}}}
+    options = {"completion": {"multiline": "always"}}
+    await editor.start(tmp_path, capabilities=capabilities, options=options)
+    uri = editor.open(tmp_path / "a.py", "def f():\n    x = \n")
+    params = {"textDocument": {"uri": uri}, "position": {"line": 1, "character": 8}}
+    (entry,) = (await editor.ask("textDocument/completion", params))["items"]
+    assert entry["textEdit"]["newText"].endswith("1\n    return x")
+    assert entry.get("insertTextMode") == mode
+
+
 async def test_a_client_with_ghost_text_gets_no_menu_item(editor: Any, tmp_path: Path) -> None:
     await editor.start(tmp_path, capabilities={"textDocument": {"inlineCompletion": {}}})
     uri = editor.open(tmp_path / "a.py", "x = \n")
