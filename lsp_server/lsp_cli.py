@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, BinaryIO, cast
 
 from qcoder import __version__
 from qcoder.lsp_server.framing import FrameReader
+from qcoder.model.processes import is_running
 
 if TYPE_CHECKING:
     from qcoder.lsp_server.server import QcoderServer
@@ -117,17 +118,6 @@ def _await_end(process_id: int) -> None:
     while is_running(process_id):
         time.sleep(CLIENT_POLL_S)
     os._exit(1)
-
-
-def is_running(process_id: int) -> bool:
-    """Whether a process with this id is there."""
-    try:
-        os.kill(process_id, 0)
-    except (ProcessLookupError, OverflowError):
-        return False
-    except PermissionError:
-        pass
-    return True
 
 
 if __name__ == "__main__":

@@ -21,6 +21,7 @@ from typing import Any
 
 from qcoder.model.errors import CheckpointError
 from qcoder.model.manifest import read_manifest, verify
+from qcoder.model.processes import is_running
 from qcoder.model.registry import DEFAULT_NAME, find_model, model_names, models_folder
 
 logger = logging.getLogger(__name__)
@@ -202,18 +203,8 @@ def _abandoned(staging: Path, name: str) -> Iterator[Path]:
     """Staged folders of a model whose process has ended."""
     for path in staging.glob(f"{name}.*"):
         process = path.name.removeprefix(name + ".").partition(".")[0]
-        if not (process.isdigit() and _is_running(int(process))):
+        if not (process.isdigit() and is_running(int(process))):
             yield path
-
-
-def _is_running(process: int) -> bool:
-    try:
-        os.kill(process, 0)
-    except ProcessLookupError:
-        return False
-    except OSError:
-        return True
-    return True
 
 
 def _slug(name: str) -> str:
