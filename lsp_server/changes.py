@@ -1,23 +1,22 @@
 """What git says has changed: paths, changed lines and the text to review.
 
-Git runs with hooks, file system monitors, external diff and text conversion off: a workspace's
-configuration must not run programs.
+No program that a repository configures is run: see `qcoder.context.git`. Lines are compared without
+content filters.
 """
 
 from __future__ import annotations
 
 import difflib
 import re
-import subprocess
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from qcoder.context.git import GitError, git_output, no_filters
 from qcoder.context.source import read_source
-from qcoder.context.workspace import ignored_by_rules
+from qcoder.context.workspace import ruled_out
 from qcoder.lsp_server.headless import InputError
 
-SAFE = ("-c", "core.fsmonitor=", "-c", "core.hooksPath=/dev/null", "-c", "core.quotePath=off")
 DIFF = (
     "diff", "--no-ext-diff", "--no-textconv", "--no-color", "--no-relative", "--ignore-submodules=all",
     "--src-prefix=a/", "--dst-prefix=b/", "-U0", "-M", "--diff-filter=ACMR",
@@ -42,22 +41,15 @@ class ChangedFile:
     text: str
 
 
-def git(root: Path, *arguments: str) -> str:
+def git(root: Path, *arguments: str, settings: Sequence[str] = ()) -> str:
     """Output of a git command in `root`; raises `InputError`."""
     try:
-        done = subprocess.run(
-            ["git", *SAFE, *arguments],
-            cwd=root,
-            capture_output=True,
-            timeout=GIT_TIMEOUT_S,
-            check=False,
-        )
-    except (OSError, subprocess.TimeoutExpired) as error:
-        raise InputError(f"git could not be run in {root}: {error}") from None
-    if done.returncode:
-        message = done.stderr.decode("utf-8", "replace").strip().split("\n")[0]
-        raise InputError(f"git {arguments[0]} failed in {root}: {message}")
-    return done.stdout.decode("utf-8", "replace")
+        # A commit of some files only hands its hook an index of its own.
+        keep = ("GIT_INDEX_FILE",)
+        found = git_output(root, *arguments, settings=settings, timeout_s=GIT_TIMEOUT_S, keep=keep)
+    except GitError as error:
+        raise InputError(f"git {arguments[0]} failed in {root}: {error}") from None
+    return found.decode("utf-8", "replace")
 
 
 def top_level(folder: Path) -> Path:
@@ -82,7 +74,11 @@ def since(root: Path, revision: str, wanted: Callable[[str], bool]) -> list[Chan
     """
     if revision.startswith("-"):
         raise InputError(f"{revision!r} is not a revision")
-    found = parse_diff(git(root, *DIFF, revision, "--"))
+    try:
+        settings = no_filters(root)
+    except GitError as error:
+        raise InputError(f"git diff is not asked in {root}: {error}") from None
+    found = parse_diff(git(root, *DIFF, revision, "--", settings=settings))
     files = []
     for path, lines in found.items():
         full = root / path
@@ -95,8 +91,10 @@ def since(root: Path, revision: str, wanted: Callable[[str], bool]) -> list[Chan
 def new_files(root: Path, wanted: Callable[[str], bool]) -> list[ChangedFile]:
     """Files that are neither tracked nor ignored, all lines changed; only what an index would read."""
     files = []
-    for path in filter(None, git(root, *NEW).split("\0")):
-        if not wanted(path) or ignored_by_rules(root, path) or (root / path).is_symlink():
+    paths = [path for path in git(root, *NEW).split("\0") if path and wanted(path)]
+    out = ruled_out(root, paths)
+    for path in paths:
+        if path in out or (root / path).is_symlink():
             continue
         source = read_source(root, path)
         if not isinstance(source, str):
@@ -108,7 +106,7 @@ def new_files(root: Path, wanted: Callable[[str], bool]) -> list[ChangedFile]:
 def lines_since_head(root: Path, path: str, text: str) -> frozenset[int] | None:
     """0-based lines of `text`, the file's content now, that the last commit has not; None: all are new."""
     try:
-        committed = git(root, "show", "--no-textconv", f"HEAD:./{path}").replace("\r\n", "\n")
+        committed = git(root, "cat-file", "blob", f"HEAD:./{path}").replace("\r\n", "\n")
     except InputError:
         return None
     old, new = committed.split("\n"), text.split("\n")

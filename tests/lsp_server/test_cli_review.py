@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from qcoder.lsp_server import changes
-from qcoder.lsp_server.changes import lines_since_head, parse_diff
+from qcoder.lsp_server.changes import lines_since_head, parse_diff, since
 from qcoder.lsp_server.cli import main
 
 LEAK = "def load(path):\n    handle = open(path)\n    return handle.read()\n"
@@ -291,3 +291,38 @@ def test_of_a_large_change_all_lines_count(
 def test_what_no_commit_has_is_new_as_a_whole(repository: Path, tmp_path: Path) -> None:
     assert lines_since_head(repository, "b.py", CLEAN) is None
     assert lines_since_head(Path("/"), "a.py", CLEAN) is None
+
+
+@pytest.fixture
+def program(tmp_path: Path) -> Path:
+    """A program that leaves a mark beside itself when it runs."""
+    program = tmp_path / "program.sh"
+    program.write_text(f"#!/bin/sh\ntouch {tmp_path}/ran\ncat\n")
+    program.chmod(0o755)
+    return program
+
+
+def test_filters_of_a_repository_are_not_run(repository: Path, program: Path) -> None:
+    (repository / ".gitattributes").write_text("*.py filter=x\n")
+    git("config", "filter.x.clean", str(program))
+    git("config", "filter.x.process", str(program))
+    (repository / "a.py").write_text(f"{CLEAN}more = 1\n")
+    (found,) = since(repository, "HEAD", lambda path: path == "a.py")
+    assert found.lines == {CLEAN.count("\n")}
+    assert not (program.parent / "ran").exists()
+
+
+def test_missing_content_of_the_last_commit_is_not_fetched(repository: Path, program: Path) -> None:
+    listed = subprocess.run(["git", "rev-parse", "HEAD:a.py"], capture_output=True, check=True)
+    blob = listed.stdout.decode().strip()
+    (repository / ".git" / "objects" / blob[:2] / blob[2:]).unlink()
+    for name, value in {
+        "core.repositoryformatversion": "1",
+        "extensions.partialClone": "origin",
+        "remote.origin.url": str(repository),
+        "remote.origin.promisor": "true",
+        "remote.origin.uploadpack": str(program),
+    }.items():
+        git("config", name, value)
+    assert lines_since_head(repository, "a.py", CLEAN) is None
+    assert not (program.parent / "ran").exists()
