@@ -1,7 +1,7 @@
 """From a syntax tree and its language's query to definitions and import statements.
 
 What a capture means: `definition.<kind>` is a definition with its `@name`, `@owner` and `@body`;
-`outer` a node that belongs to the definition inside it (a decorator, an export); `scope` a node
+`alias.<kind>` one that only gives a name to another and so owns nothing inside; `outer` a node that belongs to the definition inside it (a decorator, an export); `scope` a node
 that only lends its name to what is inside; `package` the name of the package that the file belongs
 to; `import` a statement.
 
@@ -96,13 +96,14 @@ class Syntax:
 class _Frame:
     """An enclosing node while definitions are visited in file order; `path` is dotted."""
 
+    start: int
     end: int
     path: str
     kind: str
     in_function: bool
 
 
-_OUTSIDE = _Frame(0, "", "", False)
+_OUTSIDE = _Frame(-1, 0, "", "", False)
 _Nodes = Mapping[str, Sequence[tree_sitter.Node]]
 
 
@@ -145,7 +146,7 @@ class _Extraction:
                 self.packages += map(self._text, nodes)
             elif capture not in _PARTS and not capture.startswith("_"):
                 node = nodes[0]
-                kind = capture.removeprefix("definition.")
+                kind = capture.removeprefix("definition.").removeprefix("alias.")
                 self.found.append((node.start_byte, -node.end_byte, kind, node, captures))
 
     def _definitions(self) -> list[Definition]:
@@ -163,8 +164,12 @@ class _Extraction:
             inside = stack[-1] if stack else _OUTSIDE
             if kind == "scope":
                 path = _dotted(inside.path, self._text(captures["scope.name"][0]))
-                stack.append(_Frame(-negative_end, path, kind, inside.in_function))
+                stack.append(_Frame(-1, -negative_end, path, kind, inside.in_function))
                 continue
+            # Two names of one statement (`typedef struct {...} a, *b`) stand side by side.
+            is_twin = (inside.start, inside.end) == (start, -negative_end)
+            if is_twin:
+                inside = stack[-2] if len(stack) > 1 else _OUTSIDE
             around = outer if outer is not None and -negative_end <= outer.end_byte else None
             outer = None
             definition = self._definition(kind, node, captures, around, inside)
@@ -175,8 +180,10 @@ class _Extraction:
             elif definition.name and key not in seen:
                 seen.add(key)
                 definitions.append(definition)
+                if is_twin or f"alias.{kind}" in captures:
+                    continue
                 in_function = definition.nested or definition.kind in FUNCTION_KINDS
-                stack.append(_Frame(-negative_end, path, definition.kind, in_function))
+                stack.append(_Frame(start, -negative_end, path, definition.kind, in_function))
         return definitions
 
     def _definition(
@@ -187,7 +194,7 @@ class _Extraction:
         around: tree_sitter.Node | None,
         inside: _Frame,
     ) -> Definition:
-        name_node = captures["name"][0]
+        name_node = _innermost(captures["name"][0])
         owner, name = "", self._text(name_node)
         if not name.isidentifier() or len(name) > _MAX_NAME_CHARS:
             name = " ".join(name.split())[:_MAX_NAME_CHARS]
@@ -314,6 +321,17 @@ def _places(data: bytes, mark: bytes) -> Iterator[int]:
     while place >= 0:
         yield place
         place = data.find(mark, place + 1)
+
+
+def _innermost(node: tree_sitter.Node) -> tree_sitter.Node:
+    """The name in a declarator of C: `(*name[4])(int)`; a name itself is its own."""
+    while True:
+        inner = node.child_by_field_name("declarator")
+        if inner is None and node.type in ("parenthesized_declarator", "reference_declarator"):
+            inner = node.named_child(node.named_child_count - 1) if node.named_child_count else None
+        if inner is None:
+            return node
+        node = inner
 
 
 def _dotted(path: str, name: str) -> str:

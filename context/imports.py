@@ -19,6 +19,10 @@ _MAX_USE_DEPTH = 16
 _IDENTIFIER = re.compile(r"[^\W\d]\w*")
 _QUOTED = re.compile(r"""["'<`]([^"'<>`]+)["'>`]""")
 _DOTS = re.compile(r"[\s.]+")
+# `import data from "./data.json" with { type: "json" }`.
+_ATTRIBUTES = re.compile(r"""(?<=["'`])\s*\b(?:with|assert)\s*\{[^{}]*\}\s*;?\s*$""")
+# `const { a: b } = require("m")`.
+_RENAMED = re.compile(r"\s*:\s*(?=[\w$])")
 _PYTHON_NOISE = re.compile(r"[()\\]|#[^\n]*")
 _PYTHON_FROM = re.compile(r"\s*from\s*(\.*)\s*([\w.]*)\s+import\s+(.*)", re.DOTALL)
 
@@ -40,7 +44,10 @@ class Import:
         for alias, original in self.aliases:
             if alias == name:
                 return original or None
-        return name if name in self.names or EVERYTHING in self.names else None
+        # `import a as b` does not give `a`.
+        renamed = sum(original == name for _, original in self.aliases)
+        plain = self.names.count(name) > renamed
+        return name if plain or EVERYTHING in self.names else None
 
 
 def parse_imports(statements: Iterable[str], language: str) -> tuple[Import, ...]:
@@ -83,12 +90,14 @@ def _python(statement: str) -> list[Import]:
 
 
 def _javascript(statement: str) -> list[Import]:
+    statement = _ATTRIBUTES.sub("", statement)
     quoted = _QUOTED.findall(statement)
     if not quoted:
         return []
     head = statement[: statement.rfind(quoted[-1])]
     braces = re.search(r"\{([^}]*)\}", head)
-    names, aliases = _names(braces.group(1).split(",")) if braces else ((), ())
+    parts = _RENAMED.sub(" as ", braces.group(1)).split(",") if braces else []
+    names, aliases = _names(part.partition("=")[0] for part in parts)
     if whole := re.search(r"\*\s*as\s+([\w$]+)", head):
         aliases += ((whole[1], ""),)
     elif "*" in head:

@@ -294,7 +294,7 @@ class Index:
         if original is None:
             return []
         paths = self.resolve(statement.module, importer)
-        return exported(original, paths, self.record, self.resolve)
+        return exported(original, paths, self.record, self.resolve, name)
 
     def in_folder(self, folder: str) -> list[str]:
         """Indexed files that lie directly in a folder ("" is the root), by name."""

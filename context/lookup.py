@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 import posixpath
+import re
 from collections.abc import Iterator
 
 from qcoder.context.imports import Import
@@ -17,6 +18,7 @@ CLASS_KINDS = frozenset(
     {"class", "struct", "interface", "trait", "enum", "type", "union", "protocol", "object"}
 )
 MAX_NAMED = 24
+_MAJOR = re.compile(r"(?:^|\.)v\d+$")
 MAX_IMPORTED_FILES = 60
 
 
@@ -140,5 +142,13 @@ def _modules_called(statement: Import, name: str) -> Iterator[str]:
         yield statement.module
     elif original in statement.names:
         yield f"{statement.module}/{original}"
-    elif original == name and statement.module.rpartition("/")[2] == name and not statement.names:
+    elif original == name and not statement.names and name in _last_words(statement.module):
         yield statement.module
+
+
+def _last_words(module: str) -> tuple[str, ...]:
+    """What a module may be called where it is used; Go's major versions are not part of that."""
+    path, _, last = module.rpartition("/")
+    if _MAJOR.fullmatch(last):
+        return last, path.rpartition("/")[2]
+    return last, _MAJOR.sub("", last)

@@ -45,13 +45,19 @@ def resolve_go(module: str, importer: str, files: Files) -> list[str]:
     if folder is None:
         vendored = [posixpath.join(above, "vendor", module) for above in folders_above(importer)]
         folder = next((path for path in vendored if files.modules.is_folder(path)), None)
-    if folder is None:
-        # Without a `go.mod`: the end of the import path names the folder.
-        found = files.modules.resolve(module, importer) if "/" in module else []
-    else:
+    if folder is not None:
         found = files.modules.in_folder(folder)
+    elif "/" in module and not _in_go_module(importer, files):
+        # Without a `go.mod` the end of the import path names the folder.
+        found = files.modules.resolve(module, importer)
+    else:
+        return []
     with_tests = importer.endswith(_GO_TEST)
     return [p for p in found if p.endswith(".go") and (with_tests or not p.endswith(_GO_TEST))]
+
+
+def _in_go_module(path: str, files: Files) -> bool:
+    return any(posixpath.join(above, "go.mod") in files.modules for above in folders_above(path))
 
 
 def resolve_swift(module: str, importer: str, files: Files) -> list[str]:

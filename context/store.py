@@ -28,7 +28,7 @@ from qcoder.context.privacy import rules_text
 logger = logging.getLogger(__name__)
 
 MAGIC = b"QCODERIX"
-FORMAT_VERSION = 4
+FORMAT_VERSION = 5
 MAX_STORE_BYTES = 512_000_000
 _HEADER = struct.Struct("<8sI8s8s")
 _FILE_NAME = "index.bin"

@@ -19,9 +19,33 @@
 (enum_specifier name: (type_identifier) @name body: (_)) @definition.enum
 (alias_declaration name: (type_identifier) @name) @definition.type
 (concept_definition name: (identifier) @name) @definition.type
+; What a typedef calls a name: one without a tag is the definition itself, one with a tag another name of it.
 (type_definition
   type: (struct_specifier !name body: (_) @body)
-  declarator: (type_identifier) @name) @definition.struct
+  declarator: (_) @name) @definition.struct
+(type_definition
+  type: (union_specifier !name body: (_) @body)
+  declarator: (_) @name) @definition.struct
+(type_definition
+  type: (enum_specifier !name body: (_) @body)
+  declarator: (_) @name) @definition.enum
+((type_definition
+  type: (struct_specifier name: (_) @_tag body: (_) @body)
+  declarator: (_) @name) @alias.struct
+  (#not-eq? @name @_tag))
+((type_definition
+  type: (union_specifier name: (_) @_tag body: (_) @body)
+  declarator: (_) @name) @alias.struct
+  (#not-eq? @name @_tag))
+((type_definition
+  type: (enum_specifier name: (_) @_tag body: (_) @body)
+  declarator: (_) @name) @alias.enum
+  (#not-eq? @name @_tag))
+(type_definition
+  type: [(type_identifier) (primitive_type) (sized_type_specifier) (struct_specifier !body)
+    (union_specifier !body) (enum_specifier !body) (class_specifier !body)
+    (qualified_identifier) (template_type) (dependent_type) (decltype)]
+  declarator: (_) @name) @alias.type
 (preproc_function_def name: (identifier) @name) @definition.macro
 (template_declaration) @outer
 

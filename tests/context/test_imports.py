@@ -24,6 +24,18 @@ CASES = [
     ),
     ("javascript", "import * as ns from '../a/b.js'", [Import("../a/b.js", (), (("ns", ""),))]),
     ("javascript", "{ a, b } = require('./c')", [Import("./c", ("a", "b"))]),
+    (
+        "javascript",
+        "{ a: b, c = 1, d: e = f } = require('./c')",
+        [Import("./c", ("a", "c", "d"), (("b", "a"), ("e", "d")))],
+    ),
+    ("javascript", "import d from './d.json' with { type: 'json' };", [Import("./d.json", ("d",))]),
+    ("javascript", "import e from './e.json' assert {type: 'json'}", [Import("./e.json", ("e",))]),
+    (
+        "typescript",
+        "export { default as Card } from './card'",
+        [Import("./card", ("default",), (("Card", "default"),))],
+    ),
     ("typescript", "export { q } from '@/lib/q'", [Import("@/lib/q", ("q",))]),
     ("typescript", "export * from './all'", [Import("./all", STAR)]),
     ("go", 'u "github.com/x/y/util"', [Import("github.com/x/y/util", (), (("u", ""),))]),
@@ -78,6 +90,9 @@ def test_statement_is_read(language: str, statement: str, expected: list[Import]
 def test_alias_leads_to_the_original() -> None:
     (found,) = parse_imports(["from a import b as c, d"], "python")
     assert [found.original(name) for name in ("c", "d", "e")] == ["b", "d", None]
+    assert found.original("b") is None
+    (twice,) = parse_imports(["from a import b, b as c"], "python")
+    assert [twice.original(name) for name in "bc"] == ["b", "b"]
     (whole,) = parse_imports(["import a as n"], "python")
     assert whole.original("n") is None
     (everything,) = parse_imports(["from a import *"], "python")

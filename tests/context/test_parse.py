@@ -135,6 +135,42 @@ def test_wrapped_functions_are_functions() -> None:
     assert found[0].signature == "export const cached = memo((a) =>"
 
 
+TYPEDEFS = """typedef struct node_s {
+  int x;
+} node_t;
+typedef struct Same { int x; } Same, *SamePtr;
+typedef enum color { RED } color_t;
+typedef union { int a; } val_t, *val_p;
+typedef union u { int a; } u_t;
+typedef struct { int a; } *ptr_t;
+typedef void *(*cb_t)(int);
+typedef int fn_t(int), row_t[4];
+typedef unsigned int u32, **u32_p;
+typedef const struct node_s *cnode_t;
+"""
+
+
+@pytest.mark.parametrize("language", ["c", "cpp"])
+def test_typedef_gives_every_name_that_it_declares(language: str) -> None:
+    found = [(d.qualified_name, d.kind) for d in syntax(TYPEDEFS, language).definitions]
+    assert found == [
+        *[("node_t", "struct"), ("node_s", "struct"), ("SamePtr", "struct"), ("Same", "struct")],
+        *[("color_t", "enum"), ("color", "enum"), ("val_t", "struct"), ("val_p", "struct")],
+        *[("u_t", "struct"), ("u", "struct"), ("ptr_t", "struct"), ("cb_t", "type")],
+        *[("fn_t", "type"), ("row_t", "type"), ("u32", "type"), ("u32_p", "type")],
+        ("cnode_t", "type"),
+    ]
+
+
+def test_members_belong_to_what_the_typedef_defines() -> None:
+    source = (
+        "typedef struct { void f(); } a, *b;\ntypedef struct t { void g(); } u;\n"
+        "struct s { typedef T value_type; };\ntypedef std::vector<int> ints;\ntypedef int &ref;\n"
+    )
+    found = [d.qualified_name for d in syntax(source, "cpp").definitions]
+    assert found == ["a", "b", "a.f", "u", "t", "t.g", "s", "s.value_type", "ints", "ref"]
+
+
 def test_crlf_text_gives_the_same_names() -> None:
     text = 'class A:\n    """Doc."""\n    def m(self):\n        pass\n'
     names = [(d.qualified_name, d.line) for d in outline(text, "python")]

@@ -209,3 +209,15 @@ def test_order_does_not_depend_on_the_run(tmp_path: Path) -> None:
     index = workspace(tmp_path, PYTHON)
     before = "from shop.users import load_user\n\nx = load_user(1)\nx."
     assert ranked(index, "new.py", before) == ranked(index, "new.py", before)
+
+
+@pytest.mark.parametrize("module", ["example.com/me/foo/v2", "gopkg.in/foo.v3"])
+def test_major_version_is_no_part_of_a_go_package_name(tmp_path: Path, module: str) -> None:
+    files = {
+        "go.mod": f"module {module}\n",
+        "foo.go": "package foo\n\nfunc Open(path string) {}\n",
+        "other/open.go": "package other\n\nfunc Open() {}\n",
+    }
+    index = workspace(tmp_path, files)
+    before = f'package main\n\nimport "{module}"\n\nfunc main() {{\n\tfoo.Op'
+    check(index, "cmd/x/main.go", before, "foo.go:Open")

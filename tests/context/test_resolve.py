@@ -41,6 +41,13 @@ JAVASCRIPT = {
     "web/src/util.test.ts": "",
     "web/src/api/index.ts": 'export * from "./client";\nexport { Raw as Cooked } from "./raw.js";\n',
     "web/src/api/client.ts": "export class Client {}\n",
+    "web/src/ui/index.ts": (
+        'export { default as Card } from "./card";\nexport { default as Badge } from "./badge";\n'
+        'export { default } from "./badge";\n'
+    ),
+    "web/src/ui/card.tsx": "function helper() {}\nexport default function Panel() {}\n",
+    "web/src/ui/badge.ts": 'import Badge from "./round";\nexport default Badge;\n',
+    "web/src/ui/round.ts": "class Badge {}\nexport default Badge;\n",
     "web/src/api/raw.ts": "export class Raw {}\n",
     "web/src/page.vue": "",
     "web/src/shapes.d.ts": "",
@@ -66,9 +73,14 @@ GO = {
     "store/disk.go": "package store\n",
     "store/store_test.go": "package store\n",
     "other/store/x.go": "package store\n",
+    "internal/encoding/json/codec.go": "package json\n",
     "tool/go.mod": "module example.com/org/tool\n",
     "tool/run/run.go": "package run\n",
     "vendor/github.com/a/b/b.go": "package b\n",
+}
+GO_WITHOUT_MODULE = {
+    "main.go": "package main\n",
+    "internal/encoding/json/codec.go": "package json\n",
 }
 RUST = {
     "Cargo.toml": '[workspace]\nmembers = ["engine", "cli"]\n',
@@ -84,7 +96,7 @@ RUST = {
 }
 PACKAGES = {
     "app/src/main/java/org/acme/Main.java": "package org.acme;\nclass Main {}\n",
-    "app/src/main/java/org/acme/util/Text.java": "package org.acme.util;\npublic class Text { class Inner {} }\n",
+    "app/src/main/java/org/acme/util/Text.java": "package org.acme.util;\npublic class Text { class Inner {} static int count() { return 0; } }\n",
     "app/src/main/java/org/acme/util/Other.java": "package org.acme.util;\npublic class Other {}\n",
     "app/src/test/java/org/acme/util/Text2.java": "package org.acme.util2;\nclass Text {}\n",
     "k/Files.kt": "package org.acme.io\n\nfun readAll() {}\n\nclass Reader\n",
@@ -155,6 +167,8 @@ CASES = [
     (GO, "main.go", "example.com/org/tool/run", ["tool/run/run.go"]),
     (GO, "main.go", "github.com/a/b", ["vendor/github.com/a/b/b.go"]),
     (GO, "main.go", "fmt", []),
+    (GO, "main.go", "encoding/json", []),
+    (GO_WITHOUT_MODULE, "main.go", "encoding/json", ["internal/encoding/json/codec.go"]),
     (GO, "store/store_test.go", "example.com/org/app/store", ["store/disk.go", "store/store.go"]),
     (RUST, "engine/src/lib.rs", "./store", ["engine/src/store/mod.rs"]),
     (RUST, "engine/src/store/mod.rs", "./disk", ["engine/src/store/disk.rs"]),
@@ -231,7 +245,12 @@ def test_module_leads_to_its_files(
         (PYTHON, "tests/test_pkg.py", "from pkg.loop import ghost", "ghost", None),
         (JAVASCRIPT, "web/src/app.tsx", 'import { Client } from "~api"', "Client", "web/src/api/client.ts"),
         (JAVASCRIPT, "web/src/app.tsx", 'import { Cooked } from "./api"', "Cooked", "web/src/api/raw.ts"),
+        (JAVASCRIPT, "web/src/app.tsx", 'import { Card } from "./ui"', "Card", "web/src/ui/card.tsx"),
+        (JAVASCRIPT, "web/src/app.tsx", 'import { Badge } from "./ui"', "Badge", "web/src/ui/round.ts"),
+        (JAVASCRIPT, "web/src/app.tsx", 'import { default as Badge } from "./ui"', "Badge", "web/src/ui/round.ts"),
         (RUST, "cli/source/args.rs", "use fast_engine::Storage;", "Storage", "engine/src/store/disk.rs"),
+        (PACKAGES, "app/src/main/java/org/acme/Main.java", "import org.acme.util.Text.Inner;", "Inner", "app/src/main/java/org/acme/util/Text.java"),
+        (PACKAGES, "app/src/main/java/org/acme/Main.java", "import static org.acme.util.Text.count;", "count", "app/src/main/java/org/acme/util/Text.java"),
         (PACKAGES, "k/Use.kt", "import org.acme.io.readAll", "readAll", "k/Files.kt"),
     ],
 )  # fmt: skip
