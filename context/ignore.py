@@ -67,6 +67,11 @@ class IgnoreRules:
         return self._specs[folder]
 
 
+def kept_out(root: Path, path: str) -> bool:
+    """Whether a `.qcoderignore` names a path, which then reaches no task, open or not."""
+    return IgnoreRules(root, [QCODERIGNORE]).ignored(path)
+
+
 def _read_lines(path: Path) -> list[str]:
     try:
         data = path.read_bytes()

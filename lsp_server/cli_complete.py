@@ -9,6 +9,7 @@ import time
 from pathlib import Path
 from typing import Any
 
+from qcoder.context.ignore import kept_out
 from qcoder.context.index import Index
 from qcoder.context.pack import pack
 from qcoder.context.privacy import exclude_spec, refused
@@ -34,6 +35,8 @@ def opened(args: argparse.Namespace) -> tuple[Snapshot, Index, int, int, float]:
     settings = settings_of(root)
     relative = path.relative_to(root).as_posix() if path.is_relative_to(root) else path.name
     reason = refused(relative, path.read_bytes(), exclude_spec(settings.privacy.exclude))
+    if reason is None and kept_out(root, relative):
+        reason = "named in .qcoderignore"
     if reason is not None:
         raise InputError(f"{path}: refused ({reason}); `qcoder doctor --why {path.name}` says more")
     began = time.perf_counter()

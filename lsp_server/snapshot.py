@@ -11,6 +11,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Literal
 
+from qcoder.context.ignore import kept_out
 from qcoder.context.index import Index
 from qcoder.context.privacy import exclude_spec, refused
 from qcoder.context.segments import Document, PackedContext
@@ -36,7 +37,9 @@ class Snapshot:
 
 
 def is_refused(snapshot: Snapshot) -> bool:
-    """Whether the privacy gate keeps a document from every task, by name or content."""
+    """Whether the privacy gate keeps a document from every task, by name, pattern or content."""
+    if snapshot.root is not None and kept_out(snapshot.root, snapshot.path):
+        return True
     exclude = exclude_spec(snapshot.settings.privacy.exclude)
     data = snapshot.document.text.encode("utf-8", "replace")
     return refused(snapshot.path, data, exclude) is not None

@@ -176,6 +176,16 @@ def test_new_files_are_reviewed_since_head_as_the_index_would_read_them(
     assert main(["review", "--diff-base", "HEAD~0"]) == 0
 
 
+def test_a_changed_file_that_qcoderignore_names_is_not_reviewed(
+    repository: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (repository / "a.py").write_text(LEAK)
+    assert main(["review"]) == 1
+    (repository / ".qcoderignore").write_text("a.py\n")
+    assert main(["review"]) == 0
+    assert "a.py: left out" in capsys.readouterr().err
+
+
 def test_excluded_files_are_not_reviewed(repository: Path) -> None:
     (repository / "qcoder.toml").write_text('[privacy]\nexclude = ["b.py"]\n')
     (repository / "b.py").write_text(LEAK)

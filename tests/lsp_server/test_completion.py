@@ -7,7 +7,7 @@ import pytest
 from qcoder.context.segments import Document
 from qcoder.lsp_server.completion import budget_tokens, complete
 from qcoder.lsp_server.settings import CompletionSettings, PrivacySettings, Settings
-from qcoder.lsp_server.snapshot import Snapshot, Suggestion
+from qcoder.lsp_server.snapshot import Snapshot, Suggestion, is_refused
 from qcoder.lsp_server.writing import sure_beginnings
 from qcoder.model.fake import FakeEngine
 from qcoder.model.request import CancelToken, GenerationRequest, TokenOut
@@ -97,6 +97,16 @@ def test_refused_documents_never_reach_the_engine(path: str, source: str) -> Non
     settings = Settings(privacy=PrivacySettings(exclude=("private/",)))
     assert suggest(source, "", path=path, engine=engine, settings=settings) is None
     assert engine.requests == []
+
+
+def test_what_the_workspace_keeps_out_is_kept_out_when_it_is_open_too(tmp_path: Path) -> None:
+    (tmp_path / ".qcoderignore").write_text("customers/\n")
+    for path, kept_out in (("customers/a.py", True), ("orders/a.py", False)):
+        engine = FakeEngine(["compute(1)\n"])
+        here = replace(snapshot("x = \n", path), root=tmp_path)
+        assert is_refused(here) == kept_out
+        assert (complete(here, 0, 4, engine) is None) == kept_out
+        assert (not engine.requests) == kept_out
 
 
 @pytest.mark.parametrize(
