@@ -216,8 +216,8 @@ def test_major_version_is_no_part_of_a_go_package_name(tmp_path: Path, module: s
     files = {
         "go.mod": f"module {module}\n",
         "foo.go": "package foo\n\nfunc Open(path string) {}\n",
-        "other/open.go": "package other\n\nfunc Open() {}\n",
+        "cmd/x/near.go": "package main\n\nfunc Open() {}\n",
     }
     index = workspace(tmp_path, files)
-    before = f'package main\n\nimport "{module}"\n\nfunc main() {{\n\tfoo.Op'
+    before = f'package main\n\nimport "{module}"\n\nfunc main() {{\n\tfoo.'
     check(index, "cmd/x/main.go", before, "foo.go:Open")
