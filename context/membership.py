@@ -49,7 +49,7 @@ class Membership:
     def that_matter(self, paths: Sequence[str]) -> list[str]:
         """Paths that no rule rules out, and ignore files that do not lie in what is ignored."""
         # What such a file says of itself does not keep its rules from counting.
-        places = [p.rpartition("/")[0] if is_ignore_file(p) else p for p in paths]
+        places = [p[: p.rfind("/") + 1] if is_ignore_file(p) else p for p in paths]
         out = ruled_out(self._root, [place for place in dict.fromkeys(places) if place])
         return [path for path, place in zip(paths, places, strict=True) if place not in out]
 

@@ -185,26 +185,29 @@ def _in_derived(root: Path, path: str) -> bool:
 def ruled_out(root: Path, paths: Sequence[str]) -> frozenset[str]:
     """Those of some files and folders that ignore files or their place rule out.
 
-    Asks no other program, and so takes tracked files for ignored when a rule says so.
+    A slash at the end marks a folder that may be gone. Asks no other program, and so takes tracked
+    files for ignored when a rule says so.
     """
     ours = IgnoreRules(root, [QCODERIGNORE])
     gits = IgnoreRules(root, [GITIGNORE])
     in_git = _in_git(root)
     kept: set[str] = set()
-    for folder, inner in (_by_repository(root, paths) if in_git else {"": paths}).items():
+    plain = {path.rstrip("/"): path.endswith("/") for path in paths}
+    found = _by_repository(root, list(plain)) if in_git else {"": list(plain)}
+    for folder, inner in found.items():
         if gits.folder_ignored(folder):
             continue
         rules = IgnoreRules(root / folder, [GITIGNORE])
         for path in inner:
             full = posixpath.join(folder, path)
-            is_folder = _is_folder(root / full)
+            is_folder = plain[full] or _is_folder(root / full)
             if not _may_hold_source(full if is_folder else posixpath.dirname(full)):
                 continue
             if (is_folder and not (rules.folder_ignored(path) or ours.folder_ignored(full))) or (
                 not is_folder and not (rules.ignored(path) or ours.ignored(full))
             ):
                 kept.add(full)
-    return frozenset(paths) - kept
+    return frozenset(path for path in paths if path.rstrip("/") not in kept)
 
 
 def ignored_by_rules(root: Path, path: str) -> bool:

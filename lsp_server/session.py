@@ -338,6 +338,7 @@ class Session:
         self.activity.begin("indexing", "indexing")
         try:
             index.refresh(progress=progress, stop=lambda: folder.closed)
+            self._show_again(folder)
             index.save()
             index.read_history()
             # The index stays: without this, collections while packing look through all of it.
@@ -347,6 +348,13 @@ class Session:
         finally:
             self._on_progress(1, 1)
             self.activity.end("indexing")
+
+    def _show_again(self, folder: Folder) -> None:
+        """Follow the open documents that a scan has hidden or that no rule ignores any more."""
+        for uri, (path, _) in tuple(self._open.items()):
+            owner, relative = self.locate(path)
+            if owner is folder and folder.index and folder.index.record(relative) is None:
+                self._follow(uri)
 
     def _close(self, folder: Folder) -> None:
         folder.closed = True
@@ -370,6 +378,7 @@ class Session:
             return
         index = None if folder.closed else folder.index
         if index is not None and index.update_all(sorted(pending.paths)):
+            self._show_again(folder)
             self._build_table(folder)  # without what is ignored since
 
     def _disk_changed(self, folder: Folder, paths: frozenset[str] | None) -> None:

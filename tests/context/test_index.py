@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import os
 import random
+import shutil
 import signal
 import subprocess
 import sys
@@ -328,7 +329,10 @@ def test_what_is_built_where_rules_ignore_it_asks_nobody_and_scans_nothing(
         (root / path).write_text("x = 1\n")
     monkeypatch.setattr(workspace, "git_output", None)
     monkeypatch.setattr(index, "refresh", None)
-    assert not index.update_all(["build", "build/deep", "run.log", "build/.gitignore", *built])
+    changed = ["build", "build/deep", "run.log", "build/.gitignore", *built]
+    assert not index.update_all(changed)
+    shutil.rmtree(root / "build")
+    assert not index.update_all(changed)
     assert "run.log" not in index.paths()
 
 

@@ -209,3 +209,31 @@ def test_changes_that_come_together_are_taken_up_once(
     assert done.wait(30)
     assert looks[1:] == [["late.py"]]
     session.stop()
+
+
+def test_an_open_document_is_back_when_no_rule_ignores_it_any_more(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("QCODER_ENGINE", "fake:text")
+    rules = tmp_path / ".qcoderignore"
+    rules.write_text("a.py\n")
+    (tmp_path / "a.py").write_text("x = 1\n")
+    session = Session(lambda status: None)
+    session.start([tmp_path], Settings(), watch=False)
+    session.note_change(tmp_path / "a.py", Document("file:///a.py", 1, "python", "y = 2\n"))
+    seen: list[str | None] = []
+
+    def look() -> None:
+        folder, path = session.locate(tmp_path / "a.py")
+        assert folder is not None
+        assert folder.index is not None
+        seen.append(folder.index.text(path))
+
+    session.later(look)
+    session.later(rules.unlink)
+    done = threading.Event()
+    session.later(lambda: session.files_changed([rules]))
+    session.later(lambda: (session.later(look), session.later(done.set)))
+    assert done.wait(30)
+    assert seen == [None, "y = 2\n"]
+    session.stop()
