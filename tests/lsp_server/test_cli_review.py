@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from qcoder.lsp_server import changes
-from qcoder.lsp_server.changes import lines_since_head, parse_diff, since
+from qcoder.lsp_server.changes import lines_since_head, parse_diff, since, staged
 from qcoder.lsp_server.cli import main
 
 LEAK = "def load(path):\n    handle = open(path)\n    return handle.read()\n"
@@ -310,6 +310,18 @@ def program(tmp_path: Path) -> Path:
     program.write_text(f"#!/bin/sh\ntouch {tmp_path}/ran\ncat\n")
     program.chmod(0o755)
     return program
+
+
+def test_a_commit_of_some_files_is_reviewed_by_its_own_index(
+    repository: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("GIT_INDEX_FILE", str(repository / ".git" / "next-index"))
+    git("read-tree", "HEAD")
+    (repository / "a.py").write_text(LEAK)
+    git("add", "a.py")
+    assert [file.path for file in staged(repository)] == ["a.py"]
+    monkeypatch.delenv("GIT_INDEX_FILE")
+    assert staged(repository) == []
 
 
 def test_filters_of_a_repository_are_not_run(repository: Path, program: Path) -> None:
