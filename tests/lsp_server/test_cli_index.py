@@ -87,3 +87,14 @@ def test_indexing_loads_no_engine(workspace: Path) -> None:
         cwd=workspace, capture_output=True, text=True, check=False,
     )  # fmt: skip
     assert done.returncode == 0, done.stderr
+
+
+def test_doctor_says_that_a_tracked_file_is_read_though_a_rule_ignores_it(
+    workspace: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (workspace / ".gitignore").write_text("*.gen.py\n")
+    (workspace / "a.gen.py").write_text("x = 1\n")
+    for words in (["init", "-q"], ["add", "-f", "a.gen.py"]):
+        subprocess.run(["git", *words], cwd=workspace, check=True)
+    assert main(["doctor", "--why", "a.gen.py", "--format", "json"]) == 0
+    assert json.loads(capsys.readouterr().out)["read"]
