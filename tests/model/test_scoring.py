@@ -1,12 +1,15 @@
 """How expected tokens are: the same piece by piece as of a whole pass, and between the pieces room for others."""
 
 import random
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
 import pytest
 import torch
+from torch import Tensor
 
+from qcoder.model.decoder import Pass
 from qcoder.model.fake import FakeEngine
 from qcoder.model.local import LocalEngine
 from qcoder.model.pace import LEAST_TOKENS, MOST_TOKENS, PIECE_S, SHORT_TOKENS, Pace
@@ -60,8 +63,13 @@ def test_a_text_with_another_end_is_scored_behind_what_both_have_in_common(
 ) -> None:
     folder = str(request.getfixturevalue(name).folder)
     engine, sizes = LocalEngine.load(folder), []
-    compute = engine._compute
-    monkeypatch.setattr(engine, "_compute", lambda one: sizes.append(len(one.ids)) or compute(one))
+    compute = engine._compute_all
+
+    def noted(passes: Sequence[Pass]) -> list[Tensor]:
+        sizes.extend(len(one.ids) for one in passes)
+        return compute(passes)
+
+    monkeypatch.setattr(engine, "_compute_all", noted)
     shared, ends = ids_of(150), (ids_of(20), ids_of(33), ids_of(7))
     found = [joined(engine.score(shared + end, 150)).logprobs for end in ends]
     assert sum(sizes) == 149 + sum(len(end) for end in ends)
