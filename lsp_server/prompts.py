@@ -88,14 +88,14 @@ def already_present(
     """How the document goes on from the end of the prompt, token by token.
 
     After each token of the unfinished word `piece` one continuation, and one for the case that
-    the word and what follows are a single token.
+    the word, or as much of it as was there some keys ago, and what follows are cut otherwise. At the
+    end of the file nothing follows, and the ways end there.
     """
-    if not suffix:
-        return ()
     ways = {tuple([*piece[at:], *suffix][:PRESENT_TOKENS]) for at in range(len(piece) + 1)}
-    joined = healed.decode("utf-8", "replace") + suffix_text[: 16 * PRESENT_TOKENS]
-    ways.add(tuple(tokenizer.encode(joined)[:PRESENT_TOKENS]))
-    return tuple(sorted(ways))
+    word, behind = healed.decode("utf-8", "replace"), suffix_text[: 8 * PRESENT_TOKENS]
+    for size in range(1, len(word) + 1):
+        ways.add(tuple(tokenizer.encode(word[:size] + behind)[:PRESENT_TOKENS]))
+    return tuple(sorted(way for way in ways if way))
 
 
 def is_word(data: bytes) -> bool:
