@@ -54,7 +54,7 @@ async function suggestions(run: Run, window: Window): Promise<void> {
 
 async function menu(run: Run, window: Window): Promise<void> {
   await window.press('Enter');
-  await window.type('self.rem');
+  await window.type('source.rem');
   await window.press('Control+Space');
   const rows = window.page.locator('.suggest-widget.visible .monaco-list-row');
   await rows.first().waitFor();
@@ -64,7 +64,7 @@ async function menu(run: Run, window: Window): Promise<void> {
   await window.screenshot('vscode-menu');
   await window.press('Escape', 'Escape');
   await window.run('File: Revert File');
-  await window.until('file as it was', async () => !(await window.lines()).join().includes('self.a'));
+  await window.until('file as it was', async () => !(await window.lines()).join().includes('for item in'));
 }
 
 async function docstring(run: Run, window: Window): Promise<void> {

@@ -82,7 +82,9 @@ export class Window {
     const seen = await this.page.waitForFunction(
       `(() => {
         const shown = [...document.querySelectorAll('${GHOST}')].filter((e) => e.getClientRects().length);
-        return shown.map((e) => e.textContent).join('\\n').trim();
+        const top = (e) => e.getClientRects()[0].top;
+        // A colour changes within a line too, and each has an element of its own.
+        return shown.map((e, i) => (i && top(e) !== top(shown[i - 1]) ? '\\n' : '') + e.textContent).join('').trim();
       })()`,
     );
     return plain(String(await seen.jsonValue()));

@@ -61,7 +61,7 @@ def discounted(price, rate):
 `;
 
 /** Typed at the end of `inventory.py`: what comes next is plain. */
-export const TYPED = '        self.a';
+export const TYPED = '        for item in s';
 
 const LEAK = `
 
