@@ -61,7 +61,7 @@ def discounted(price, rate):
 `;
 
 /** Typed at the end of `inventory.py`: what comes next is plain. */
-export const TYPED = '        for item in s';
+export const TYPED = '        for item in self';
 
 const LEAK = `
 
