@@ -106,7 +106,7 @@ def measure(args: argparse.Namespace) -> dict[str, Any]:
         results |= of_another_network(args.dense, held_out, args, notes)
     results |= of_the_files(args.model, engine)
     notes.append("cold load: Engine.load in a fresh process, without the import of torch")
-    notes.append(f"model {engine.info.name} from {engine.info.path}")
+    notes.append(f"model {engine.info.name} from the folder {Path(engine.info.path).name}")
     rounded = {name: round(value, 4) for name, value in results.items()}
     return report(rounded, targets(rounded), seed=args.seed, notes=notes)
 
