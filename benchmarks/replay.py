@@ -7,7 +7,8 @@ Spots of our own sources are emptied (a few lines each) and typed again, with ga
 pauses at line ends drawn from a seed. After every key an automatic completion is asked for, as
 editors do, without waiting for the answer to the one before. Nobody accepts anything, so all keys
 count; what an oracle would have accepted is counted beside. Every text that is shown is applied and
-checked: no syntax error that was not there, no line that follows anyway, no special token.
+checked: no syntax error that was not there, no line that follows anyway, no special token (but in files
+that are about such tokens).
 """
 
 from __future__ import annotations
@@ -284,7 +285,7 @@ class Judge:
         following = [line.strip() for line in spot.tail.split("\n") if line.strip()][:1]
         last = shown.split("\n")[-1].strip()
         tally.repeated_suffixes += "\n" in shown and [last] == following
-        tally.special_tokens += "<|" in shown
+        tally.special_tokens += "<|" in shown and "<|" not in spot.head + spot.typed + spot.tail
         at = len(text) - len(spot.head)
         wanted = at >= self._accepted_up_to and len(shown) >= ACCEPTED_CHARACTERS
         if wanted and spot.typed[at:].startswith(shown.rstrip()):

@@ -361,8 +361,7 @@ def around_cursor(
     place = place_at(text, line, column)
     if place is None:
         return None
-    known = earlier.known if earlier is not None and earlier.language == language else None
-    return Around(place.head, place.tail, language, known)
+    return Around.of(place.head, place.tail, language, earlier)
 
 
 def budget_tokens(engine: Engine, wanted: int, max_tokens: int) -> int:

@@ -110,13 +110,63 @@ def test_the_next_key_needs_no_parse_of_the_whole_text(monkeypatch: pytest.Monke
     assert max(map(len, parsed)) < 200
 
 
-def test_only_the_whole_text_decides_while_a_bracket_stays_open(
+def test_an_open_bracket_is_decided_by_the_statements_that_it_reaches(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     around = here("x = f(", here("").known)
     parsed = wholes(monkeypatch)
-    assert around.errors_with("value, entry", 0) == around.error_count > 0
-    assert encode(around.prefix + "value, entry" + around.suffix) in parsed
+    found = around.errors_with("value, entry", 0)
+    assert max(map(len, parsed)) < 600
+    assert found == around.error_count > 0
+
+
+def test_the_whole_text_decides_where_an_open_bracket_reaches_its_end(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    head = FUNCTIONS + "def here(value):\n    "
+    before = Around(head, "\n    return value\n", "python")
+    around = Around.of(head + "x = f(", before.suffix, "python", before)
+    assert before.known is not None
+    parsed = wholes(monkeypatch)
+    assert around.errors_with("value, value", 0) == around.error_count > 0
+    assert encode(around.prefix + "value, value" + around.suffix) in parsed
+
+
+def test_errors_elsewhere_do_not_slow_down_what_is_typed(monkeypatch: pytest.MonkeyPatch) -> None:
+    broken = "x = = 1\n\n\ndef g(:\n    pass\n\n\n" + FUNCTIONS + "def here(value):\n    "
+    before = Around(broken, "\n    return value\n\n\n" + FUNCTIONS + "y = (\n", "python")
+    count = before.error_count
+    assert count > 0
+    parsed = wholes(monkeypatch)
+    for typed in ("r", "ret = f", "ret = f(value"):
+        around = Around.of(broken + typed, before.suffix, "python", before)
+        assert around.errors_with("ret = f(value)"[len(typed) :], 0) == count
+        if "(" not in typed:
+            assert around.errors_with(" = = ", 0) is None
+        before = around
+    assert max(map(len, parsed)) < 600
+
+
+@pytest.mark.parametrize("language", ["python", "javascript", "go", "lua"])
+def test_in_a_text_with_errors_few_statements_allow_what_the_whole_text_does(language: str) -> None:
+    rng = random.Random(3)
+    rows = SOURCES[language].split("\n")
+    del rows[len(rows) // 3], rows[-8]
+    rows.insert(5, "= (")
+    text = "\n".join(rows)
+    known = KnownSyntax.of(encode(text), language)
+    assert known is not None
+    assert known.errors
+    decided = 0
+    for _ in range(100):
+        at = rng.randrange(len(text))
+        around = Around(text[:at], text[at:], language, known)
+        added = rng.choice(PIECES) + rng.choice(PIECES)
+        new = encode(around.prefix + added + around.suffix)
+        decided += known.span_around(new) is not None
+        if around.errors_with(added, 0) is not None:
+            assert errors(new.decode(), language) <= known.errors, (around.line_prefix, added)
+    assert decided > 40
 
 
 def test_a_row_of_a_table_is_no_statement() -> None:
