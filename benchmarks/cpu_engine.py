@@ -7,8 +7,8 @@ quantized to Q4_0; its files stay in `--folder` for the next run. Each round mea
 other: reading memory (stream), ours, llama.cpp, transformers. Ratios are medians of the rounds'
 own ratios, since the bandwidth of a machine drifts within minutes.
 
-Our head is int8 and llama.cpp's Q6_K, so a decoded token reads more of ours; `int4_head` figures are those of
-an import with `--head int4`, which reads less.
+A token reads one of the two planes of our head (`head_precision.py` says what that costs); llama.cpp's is
+Q6_K. `int8_head` figures are of an import with `--head int8`, which reads more than either.
 """
 
 from __future__ import annotations
@@ -29,6 +29,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from qcoder.kernels.tiled import REFINED_SHARE
 from qcoder.model.bench_report import Target, report
 from qcoder.model.checkpoint import INDEX
 from qcoder.model.exporter import export_gguf
@@ -122,14 +123,13 @@ def write_float(folder: Path, config: dict[str, Any]) -> None:
 
 
 def prepare(folder: Path, config: dict[str, Any], peer: Path | None) -> None:
-    """Write what is not there yet: bf16, int4 with either head, and Q4_0.gguf."""
+    """Write what is not there yet: bf16, int4 with both heads, and Q4_0.gguf."""
     if not (folder / "bf16").exists():
         print(f"writing {folder}", file=sys.stderr)
         write_float(folder / "bf16", config)
-    if not (folder / "int4").exists():
-        import_model(folder / "bf16", folder / "int4", Options(group=32))
-    if not (folder / "int4-head").exists():
-        import_model(folder / "bf16", folder / "int4-head", Options(group=32, head="int4"))
+    for name, options in (("int4", Options()), ("int8-head", Options(head="int8"))):
+        if not (folder / name).exists():
+            import_model(folder / "bf16", folder / name, options)
     if peer and not (folder / "Q4_0.gguf").exists():
         export_gguf(folder / "bf16", folder / "bf16.gguf")
         run = [peer / "llama-quantize", folder / "bf16.gguf", folder / "Q4_0.gguf", "Q4_0"]
@@ -245,12 +245,13 @@ def first_token(folder: Path, threads: int) -> dict[str, float]:
 
 
 def active_bytes(c: dict[str, Any]) -> float:
-    """Bytes of weights that a decoded token reads: int4 and its scales, the router, an int8 head."""
+    """Bytes of weights that a decoded token reads: of the head one plane, and of the other some."""
     hidden, heads = c["hidden_size"], c["head_dim"]
     shared = hidden * heads * (2 * c["num_attention_heads"] + 2 * c["num_key_value_heads"])
     experts = 3 * hidden * c["moe_intermediate_size"] * c["num_experts_per_tok"]
     layer = (shared + experts) * 4.5 / 8 + c["num_experts"] * hidden * 4
-    return float(c["num_hidden_layers"] * layer + c["vocab_size"] * hidden * 8.125 / 8)
+    head = c["vocab_size"] * hidden * 4.125 / 8 * (1 + 1 / REFINED_SHARE)
+    return float(c["num_hidden_layers"] * layer + head)
 
 
 def active_products(c: dict[str, Any]) -> float:
@@ -280,7 +281,7 @@ def measure(
     config, notes = {**COMMON, **SHAPES[shape]}, []
     prepare(folder, config, peer)
     engine = LocalEngine.load(str(folder / "int4"), max_context=2048, threads=threads)
-    smaller = LocalEngine.load(str(folder / "int4-head"), max_context=2048, threads=threads)
+    larger = LocalEngine.load(str(folder / "int8-head"), max_context=2048, threads=threads)
     buffer = torch.ones((1 << 30) // 8, dtype=torch.int64)
     theirs: Transformers | None = None
     rows: list[dict[str, float]] = []
@@ -292,7 +293,7 @@ def measure(
         torch.set_num_threads(threads)
         row = {"stream_gb_s": stream_gb_s(buffer)}
         row |= {f"ours_{n}": v for n, v in ours(engine).items()}
-        row["ours_int4_head_decode"] = ours(smaller)["decode"]
+        row["ours_int8_head_decode"] = ours(larger)["decode"]
         if peer:
             row |= {f"llama_{n}": v for n, v in llama(peer, folder / "Q4_0.gguf", threads).items()}
         if theirs:
@@ -301,7 +302,7 @@ def measure(
         print(f"{shape} {number} {row}", file=sys.stderr)
     if theirs:
         theirs.close()
-    del engine, smaller, buffer
+    del engine, larger, buffer
     return figures_of(shape, config, rows, threads) | {
         f"{shape}_{n}": v for n, v in first_token(folder / "int4", threads).items()
     }, notes
@@ -316,16 +317,16 @@ def figures_of(
         return statistics.median(map(value, rows))
 
     out = {f"{shape}_{name}": median(lambda row, n=name: row[n]) for name in rows[0]}
-    size = active_bytes(config) / 1e9
+    gb = active_bytes(config) / 1e9
     out[f"{shape}_decode_share_of_stream"] = median(
-        lambda row: row["ours_decode"] * size / row["stream_gb_s"]
+        lambda row: row["ours_decode"] * gb / row["stream_gb_s"]
     )
     out[f"{shape}_prefill_share_of_int8_peak"] = (
         out[f"{shape}_ours_prefill"] * active_products(config) / int8_peak(threads)
     )
-    pairs = [("prefill", "llama"), ("decode", "llama"), ("prefill", "transformers")]
-    for what, whose in (*pairs, ("int4_head_decode", "llama")):
-        theirs = f"{whose}_{what.removeprefix('int4_head_')}"
+    pairs = [("prefill", "llama"), ("decode", "llama"), ("int8_head_decode", "llama")]
+    for what, whose in (*pairs, ("prefill", "transformers")):
+        theirs = f"{whose}_{what.rpartition('_')[2]}"
         if theirs in rows[0]:
             out[f"{shape}_{what}_over_{whose}"] = median(
                 lambda row, a=f"ours_{what}", b=theirs: row[a] / row[b]

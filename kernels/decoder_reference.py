@@ -1,7 +1,8 @@
 """The plain version of `native_decoder.NativeDecoder.forward`: one sequence from its first token.
 
 Slow and in float64 between the places where the kernels round: activations to int8 before a product,
-keys (rotated by their place in the page) and values to float16.
+keys (rotated by their place in the page) and values to float16 or int8, and with int8 queries as each
+page turns them. (The kernels round the softmax too, to 15 bits.)
 """
 
 from __future__ import annotations
@@ -14,13 +15,14 @@ from torch import Tensor
 
 from qcoder.kernels.moe import route
 from qcoder.kernels.native_decoder import (
+    KEY_GROUP,
     PAGE_TOKENS,
     DecoderLayer,
     DecoderShape,
     TiledMatrix,
 )
 from qcoder.kernels.rotary import rotary_rows, rotate_reference
-from qcoder.kernels.tiled import tiled_experts, tiled_linear
+from qcoder.kernels.tiled import residual_linear, tiled_experts, tiled_linear
 
 
 def decoder_reference(
@@ -36,7 +38,10 @@ def decoder_reference(
     for layer in layers:
         x = x + _attention(shape, layer, frequency, _norm(x, layer.input_norm, shape.eps))
         x = x + _mlp(layer, _norm(x, layer.post_norm, shape.eps))
-    return _product(_norm(x, norm, shape.eps), head, None).float()
+    x = _norm(x, norm, shape.eps)
+    if head.residual is not None:
+        return residual_linear(x.float(), head.data, head.residual, head.shape)
+    return _product(x, head, None).float()
 
 
 def _norm(x: Tensor, weight: Tensor | None, eps: float) -> Tensor:
@@ -62,16 +67,55 @@ def _attention(shape: DecoderShape, layer: DecoderLayer, frequency: Tensor, x: T
     q[..., :turned] *= shape.rotary_scale**2
     places = rows[:, torch.arange(tokens) % PAGE_TOKENS]
     starts = rows[:, torch.arange(tokens) // PAGE_TOKENS * PAGE_TOKENS]
-    k = rotate_reference(rotate_reference(k, places).half().double(), starts)
-    assert (k - whole).abs().max() <= 2e-3 * whole.abs().max(), "two rotations make one"
-    v = v.half().double()
+    k = rotate_reference(k, places)
     repeat = shape.heads // shape.kv_heads
+    if shape.kv_bits == 8:
+        k, v = _stored(k, KEY_GROUP), _stored(v, d)
+    else:
+        k, v = k.half().double(), v.half().double()
+    turned_k = rotate_reference(k, starts)
+    assert (turned_k - whole).abs().max() <= 0.02 * whole.abs().max(), "two rotations make one"
     k, v = k.repeat_interleave(repeat, dim=1), v.repeat_interleave(repeat, dim=1)
-    scores = torch.einsum("qhd,khd->hqk", q, k) / d**0.5
+    scores = (
+        torch.cat(
+            [
+                torch.einsum(
+                    "qhd,khd->hqk", _seen_from(shape, q, rows[:, start]), k[start:][:PAGE_TOKENS]
+                )
+                for start in range(0, tokens, PAGE_TOKENS)
+            ],
+            dim=-1,
+        )
+        / d**0.5
+    )
     hidden = torch.ones(tokens, tokens, dtype=torch.bool).triu(1)
     weights = scores.masked_fill(hidden, -torch.inf).softmax(-1)
     mixed = torch.einsum("hqk,khd->qhd", weights, v).flatten(1)
     return _product(mixed, layer.out, layer.out_bias)
+
+
+def _stored(x: Tensor, group: int) -> Tensor:
+    """x [..., d] as int8 with a float16 scale a group."""
+    grouped = x.float().view(*x.shape[:-1], -1, group)
+    scale = grouped.abs().amax(-1, keepdim=True) / 127
+    values = torch.round(grouped / scale.clamp(min=1e-30))
+    return (values * scale.half().float()).view(x.shape).double()
+
+
+def _seen_from(shape: DecoderShape, q: Tensor, start: Tensor) -> Tensor:
+    """Queries [tokens, heads, d] as a page at the position of `start` turns (and rounds) them."""
+    back = start.clone()
+    back[1] = -back[1]
+    turned = rotate_reference(q, back.unsqueeze(1).expand(-1, len(q), -1))
+    if shape.kv_bits == 16:
+        return turned
+    half = shape.rotary_dim // 2  # turning keeps the length of a pair, which the steps are fit to
+    first, second, rest = torch.split(q, [half, half, shape.head_dim - 2 * half], dim=-1)
+    length = torch.hypot(first, second)
+    groups = (*q.shape[:-1], -1, KEY_GROUP)
+    reach = torch.cat([length, length, rest.abs()], -1).view(groups).amax(-1, keepdim=True)
+    step = reach.clamp(min=1e-30) / 127
+    return (torch.round(turned.view(groups) / step) * step).view(q.shape)
 
 
 def _mlp(layer: DecoderLayer, x: Tensor) -> Tensor:

@@ -2,7 +2,7 @@
 
 Owns: describing weights, pages and tokens to the library (`native/decoder.hpp`). What is computed is
 what `model/decoder.py` computes in PyTorch, with activations rounded to int8 before each product and
-keys and values in float16. A token's result depends on nothing but the tokens it sees and how they
+keys and values in float16 or int8. A token's result depends on nothing but the tokens it sees and how they
 lie in pages: not on chunks, on the other sequences of a batch, or on the number of threads.
 """
 
@@ -25,6 +25,9 @@ PAGE_TOKENS = 32
 
 LARGEST_HEAD = 256
 
+KEY_GROUP = 32
+"""Columns of an int8 key that share a scale; a value has one scale."""
+
 MOST_TURNS = 65536
 """Rotations of pages that are kept: a few hundred bytes each."""
 
@@ -34,10 +37,14 @@ PAGE_ENTRY = np.dtype([("data", np.uint64), ("turn", np.uint64), ("count", np.in
 
 @dataclass(frozen=True, slots=True, eq=False)
 class TiledMatrix:
-    """A matrix as tiles (`tiled.py`); several of one shape behind each other for experts."""
+    """A matrix as tiles (`tiled.py`); several of one shape behind each other for experts.
+
+    residual: the second plane of a head, None where there is one.
+    """
 
     data: Tensor
     shape: TiledShape
+    residual: Tensor | None = None
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -67,7 +74,10 @@ class DecoderLayer:
 
 @dataclass(frozen=True, slots=True)
 class DecoderShape:
-    """Sizes that all layers share; `rotary_scale` is YaRN's, which the tables of cos and sin have."""
+    """Sizes that all layers share; `rotary_scale` is YaRN's, which the tables of cos and sin have.
+
+    kv_bits: of keys and values, 16 (float16) or 8 (int8 with float16 scales).
+    """
 
     hidden: int
     heads: int
@@ -77,6 +87,7 @@ class DecoderShape:
     vocab: int
     eps: float
     rotary_scale: float = 1.0
+    kv_bits: int = 16
 
     @property
     def fits(self) -> bool:
@@ -86,11 +97,15 @@ class DecoderShape:
             and self.rotary_dim % 32 == 0
             and self.head_dim <= LARGEST_HEAD
             and self.heads % self.kv_heads == 0
+            and self.kv_bits in (8, 16)
         )
 
-    def page_halves(self, layers: int) -> int:
-        """Float16 values of a page: keys and values of all layers."""
-        return layers * self.kv_heads * 2 * self.head_dim * PAGE_TOKENS
+    def page_bytes(self, layers: int) -> int:
+        """Bytes of a page: keys and values of all layers, in int8 with their scales."""
+        head_bytes = PAGE_TOKENS * self.kv_bits // 4 * self.head_dim
+        if self.kv_bits == 8:
+            head_bytes += PAGE_TOKENS * 2 * (self.head_dim // KEY_GROUP + 1)
+        return layers * self.kv_heads * head_bytes
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -133,11 +148,14 @@ class _Model(ctypes.Structure):
         *((name, ctypes.c_int64) for name in (
             "layer_count", "hidden", "heads", "kv_heads", "head_dim", "rotary_dim", "vocab",
         )),
-        *((name, ctypes.c_void_p) for name in ("norm", "head", "page_cos", "page_sin")),
+        *((name, ctypes.c_void_p) for name in (
+            "norm", "head", "head_residual", "page_cos", "page_sin",
+        )),
         ("eps", ctypes.c_float),
         ("rotary_scale", ctypes.c_float),
         ("head_bits", ctypes.c_int32),
         ("head_group", ctypes.c_int32),
+        ("kv_bits", ctypes.c_int64),
     )  # fmt: skip
 
 
@@ -199,12 +217,14 @@ class NativeDecoder:
             vocab=shape.vocab,
             norm=self._floats(norm),
             head=head.data.data_ptr(),
+            head_residual=None if head.residual is None else head.residual.data_ptr(),
             page_cos=self._floats(places[0]),
             page_sin=self._floats(places[1]),
             eps=shape.eps,
             rotary_scale=shape.rotary_scale,
             head_bits=head.shape.bits,
             head_group=head.shape.group,
+            kv_bits=shape.kv_bits,
         )
 
     @property
@@ -214,9 +234,9 @@ class NativeDecoder:
         return [matrix.data for layer in parts for matrix in layer] + [self.head.data]
 
     @property
-    def page_halves(self) -> int:
-        """Float16 values of a page."""
-        return self.shape.page_halves(len(self.layers))
+    def page_bytes(self) -> int:
+        """Bytes of a page."""
+        return self.shape.page_bytes(len(self.layers))
 
     def turn(self, position: int) -> Tensor:
         """What a page that begins at `position` needs: cos, then sin, [rotary_dim] float32."""

@@ -29,7 +29,7 @@ INSTRUCTIONS = ("plain", "avx2", "avx512_vnni", "neon")
 """Instruction sets by the number that the library gives them."""
 
 
-INTERFACE = 2
+INTERFACE = 3
 """Of the C functions; a library with another number was compiled from other sources."""
 
 STOPPED = 2
@@ -69,7 +69,7 @@ def _declared(found: ctypes.CDLL) -> ctypes.CDLL:
     found.qcoder_open.argtypes, found.qcoder_open.restype = [number, number], pointer
     found.qcoder_close.argtypes, found.qcoder_close.restype = [pointer], None
     found.qcoder_linear.argtypes = [
-        pointer, pointer, size, size, number, number, pointer, size, pointer,
+        pointer, pointer, pointer, size, size, number, number, pointer, size, pointer,
     ]  # fmt: skip
     found.qcoder_experts.argtypes = [
         pointer, pointer, pointer, size, size, size, number, number, number, number,
@@ -122,13 +122,19 @@ class Native:
     def __del__(self) -> None:
         self.close()
 
-    def linear(self, x: Tensor, data: Tensor, rows: int, bits: int, group: int) -> Tensor:
-        """x [tokens, columns] times a tiled matrix `data`: [tokens, rows], float32."""
+    def linear(
+        self, x: Tensor, data: Tensor, shape: TiledShape, residual: Tensor | None = None
+    ) -> Tensor:
+        """x [tokens, columns] times a tiled matrix `data`: [tokens, rows], float32.
+
+        With `residual` as `tiled.residual_linear` has it.
+        """
         x = _floats(x)
-        y = torch.empty(x.shape[0], rows)
+        y = torch.empty(x.shape[0], shape.rows)
         with self._turn:
             status = self._library.qcoder_linear(
-                self._handle, data.data_ptr(), rows, x.shape[1], bits, group,
+                self._handle, data.data_ptr(), None if residual is None else residual.data_ptr(),
+                shape.rows, shape.columns, shape.bits, shape.group,
                 x.data_ptr(), x.shape[0], y.data_ptr(),
             )  # fmt: skip
         _check(status)

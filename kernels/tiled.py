@@ -8,8 +8,13 @@ the low halves of the bytes (int4, stored as value + 8):
     [rows / 16] [columns / group] { [group / 4 or 8] [16 rows] [4 bytes], [16] float16 }
 
 One sequential stream a tile, so a matrix can be multiplied where it lies in a mapped file. The
-activations are rounded to int8 by groups of the same size; `tiled_linear` and `tiled_experts` are
-the plain versions of what `native_library.Native` computes, rounding included.
+activations are rounded to int8 by groups of the same size; `tiled_linear`, `residual_linear` and
+`tiled_experts` are the plain versions of what `native_library.Native` computes, rounding included.
+
+Two planes: a matrix whose largest products alone have to be exact (the head) can be int4 with a second
+int4 matrix of what the first leaves out of each weight. The first gives all products, the second adds
+to those of the tiles with the largest ones: half of the bytes of int8, with its precision where a
+token is likely.
 """
 
 from __future__ import annotations
@@ -22,6 +27,9 @@ from torch import Tensor
 
 TILE_ROWS = 16
 GROUPS = (32, 128)
+REFINED_SHARE, LEAST_REFINED = 16, 16
+"""One of so many tiles of a matrix in two planes, or so many tiles, are multiplied with both."""
+
 OFFSETS = {4: 8, 8: 128}
 """Stored minus meant, by bits."""
 
@@ -117,6 +125,16 @@ def tiled_linear(x: Tensor, data: Tensor, shape: TiledShape) -> Tensor:
     """x [tokens, columns] times the tiled matrix: [tokens, rows], in float64 inside."""
     matrix = untile(data, shape).double()
     return (rounded(x, shape.group).double() @ matrix.T).float()
+
+
+def residual_linear(x: Tensor, data: Tensor, residual: Tensor, shape: TiledShape) -> Tensor:
+    """As `tiled_linear` with `data`; where a token's products are largest, `residual` is added."""
+    y = tiled_linear(x, data, shape)
+    tiles = shape.rows // TILE_ROWS
+    most = min(tiles, max(LEAST_REFINED, tiles // REFINED_SHARE))
+    peaks = y.view(len(x), tiles, TILE_ROWS).amax(-1)
+    chosen = peaks >= peaks.topk(most, dim=-1).values[:, -1:]
+    return y + tiled_linear(x, residual, shape) * chosen.repeat_interleave(TILE_ROWS, dim=-1)
 
 
 def tiled_experts(

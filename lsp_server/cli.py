@@ -154,7 +154,10 @@ def _model(parser: argparse.ArgumentParser) -> None:
         "--group", type=int, choices=(32, 128), default=32, help="int4 columns a scale; default 32"
     )
     take.add_argument(
-        "--head", choices=("int8", "int4", "none"), default="int8", help="the output matrix"
+        "--head",
+        choices=("int4x2", "int8", "int4", "none"),
+        default="int4x2",
+        help="the output matrix",
     )
     _format(take)
     give = actions.add_parser("export", help="write a model for other programs")

@@ -49,6 +49,7 @@ def spec_of(wanted: ModelSettings, name: str) -> ModelSpec:
         wanted.max_context or None,
         wanted.threads,
         wanted.reuse,
+        wanted.kv_cache,
     )
 
 
@@ -61,6 +62,7 @@ def load_here(spec: ModelSpec) -> Engine:
         max_context=spec.max_context,
         threads=spec.threads,
         reuse=spec.reuse,
+        kv_cache=spec.kv_cache,
     )
     keep_pages(engine)
     # The first generation pays for lazy set-up inside torch: better now than at a keystroke.

@@ -80,6 +80,7 @@ class ModelSettings:
     `yarn_factor`: how far the context is stretched beyond what the model was trained for; 0 as its
     own config says, 1 not at all.
     `reuse`: how freely keys and values of text that moved within the prompt are used again.
+    `kv_cache`: what keys and values are held as; int8 is half as much memory.
     `shared`: one process of this user runs the model for all editors and commands.
     `adapted`: a model that `qcoder train` made for the workspace goes before the one of `name`.
     """
@@ -92,6 +93,7 @@ class ModelSettings:
     max_context: int = _number(0, 0, 4_000_000)
     yarn_factor: float = _number(0.0, 0.0, 64.0)
     reuse: Literal["exact", "balanced", "fast"] = _choice("balanced", "exact")
+    kv_cache: Literal["float16", "int8"] = _choice("float16", "float16")
 
 
 @dataclass(frozen=True, slots=True)

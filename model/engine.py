@@ -112,15 +112,25 @@ class Engine(Protocol):
         max_context: int | None = None,
         threads: int = 0,
         reuse: str = "exact",
+        kv_cache: str = "float16",
     ) -> Engine:
         """Load a checkpoint folder, an imported model by name, or the shipped default model.
 
         `threads` 0 takes half of the cores, so that an editor's other work never stalls a token.
         `reuse` of keys and values of text that moved: exact, balanced or fast (`segment_reuse.MODES`).
+        `kv_cache`: what keys and values are held as in the compiled kernels, float16 or int8.
         Raises `CheckpointError` with what is wrong, where, and what to do.
         """
         from qcoder.model.local import LocalEngine  # imports torch: only when a model is wanted
 
         return LocalEngine.load(
-            path_or_name, device, dtype, quantize, yarn_factor, max_context, threads, reuse
+            path_or_name,
+            device,
+            dtype,
+            quantize,
+            yarn_factor,
+            max_context,
+            threads,
+            reuse,
+            kv_cache,
         )

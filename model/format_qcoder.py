@@ -1,6 +1,7 @@
 """Our own int4, int8 and fp8, and the plain checkpoint: a layer is quantized if its type says so.
 
     X.weight   U8 [tiles, groups, bytes]       int4 or int8 in the kernels' order (`kernels/tiled.py`)
+    X.residual U8 [tiles, groups, bytes]       what X.weight leaves out, as tiles of the same form
     X.weight   I8 [out, in]        X.weight_scale  F16 [out]    int8, a scale a row
     X.weight   F8_E4M3 [out, in]   X.weight_scale  F16 [out]    fp8, a scale a row
 
@@ -16,12 +17,15 @@ from typing import TYPE_CHECKING, Any
 from torch import Tensor
 
 from qcoder.kernels.tiled import OFFSETS, TILE_ROWS, TiledShape
-from qcoder.model.matrix import Matrix, Rows, Tiles
+from qcoder.model.matrix import Matrix, Rows, Tiles, TwoPlanes
 from qcoder.model.tensor_file import FLOATS
 
 if TYPE_CHECKING:
     from qcoder.model.checkpoint import Checkpoint
     from qcoder.model.formats import MatrixReader
+
+
+RESIDUAL = "residual"
 
 
 def reader(settings: dict[str, Any]) -> MatrixReader:
@@ -34,7 +38,11 @@ def read(checkpoint: Checkpoint, stem: str, out_size: int, in_size: int) -> Matr
     name = f"{stem}.weight"
     if checkpoint.kind(name) == "U8":
         shape = tiled_shape(checkpoint, name, out_size, in_size)
-        return Tiles(checkpoint.raw(name), shape)
+        tiles = Tiles(checkpoint.raw(name), shape)
+        residual = f"{stem}.{RESIDUAL}"
+        if not checkpoint.kind(residual):
+            return tiles
+        return TwoPlanes(tiles, Tiles(checkpoint.raw(residual, checkpoint.shape(name)), shape))
     return _rows(checkpoint, stem, (out_size, in_size))
 
 

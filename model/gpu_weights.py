@@ -18,14 +18,17 @@ from qcoder.kernels.gpu.heads import Heads
 from qcoder.kernels.gpu.matrix import FP8_BLOCK, SPAN, GpuMatrix, pack_int4
 from qcoder.kernels.gpu.router import Router
 from qcoder.kernels.int4_linear import unpack_int4
-from qcoder.kernels.tiled import OFFSETS, TiledShape, tile_values
+from qcoder.kernels.tiled import OFFSETS, TILE_ROWS, TiledShape, quantize, tile_values
 from qcoder.model.attention import Attention
 from qcoder.model.decoder import Decoder, Layer
 from qcoder.model.delta_net import DeltaNet
 from qcoder.model.linear import FloatExperts, Linear, MatrixExperts, MatrixLinear
-from qcoder.model.matrix import Above, Floats, Matrix, Rows, Tiles
+from qcoder.model.matrix import Above, Floats, Matrix, Rows, Tiles, TwoPlanes
 from qcoder.model.mlp import DenseMlp, SparseMlp
 from qcoder.model.tiled_layers import TiledExperts, TiledLinear
+
+SLICE_WEIGHTS = 1 << 24
+"""Weights that are floats at a time."""
 
 MANY_SPAN = 128
 """Columns that int4 of many tokens takes at a time."""
@@ -172,7 +175,10 @@ def _experts(mlp: SparseMlp) -> tuple[list[GpuMatrix], list[GpuMatrix]]:
 def linear_matrix(linear: Linear) -> GpuMatrix:
     """The matrix of a layer."""
     if isinstance(linear, TiledLinear):
-        return _tiles(linear.data.flatten(), linear.shape)
+        first = Tiles(linear.data.flatten(), linear.shape)
+        if linear.residual is None:
+            return gpu_matrix(first)
+        return gpu_matrix(TwoPlanes(first, Tiles(linear.residual.flatten(), linear.shape)))
     if isinstance(linear, MatrixLinear):
         return gpu_matrix(linear.matrix)
     return _plain(linear.weight)
@@ -184,6 +190,8 @@ def gpu_matrix(matrix: Matrix) -> GpuMatrix:
         return _joined([gpu_matrix(part) for part in matrix.parts])
     if isinstance(matrix, Tiles):
         return _tiles(matrix.data, matrix.shape)
+    if isinstance(matrix, TwoPlanes):
+        return _planes(matrix)
     if isinstance(matrix, Rows) and matrix.order is None:
         made = _rows(matrix)
         if made is not None:
@@ -222,6 +230,19 @@ def _tiles(data: Tensor, shape: TiledShape) -> GpuMatrix:
         return GpuMatrix("int8", signed, shape.columns, scales.float(), group=shape.group)
     made = GpuMatrix("int4", pack_int4(values), shape.columns, scales.float(), group=shape.group)
     return made if shape.columns % MANY_SPAN == 0 else _plain(made.floats())
+
+
+def _planes(matrix: TwoPlanes) -> GpuMatrix:
+    """int8, which the two planes are as exact as."""
+    group, columns = matrix.first.shape.group, matrix.first.shape.columns
+    step = max(TILE_ROWS, SLICE_WEIGHTS // columns // TILE_ROWS * TILE_ROWS)
+    parts = []
+    for start in range(0, matrix.out_size, step):
+        rows = matrix.floats(start, min(start + step, matrix.out_size))
+        values, scale = quantize(rows, 8, group)
+        signed = (values.to(torch.int16) - OFFSETS[8]).to(torch.int8)
+        parts.append(GpuMatrix("int8", signed, columns, scale.float(), group=group))
+    return _together(parts, torch.cat)
 
 
 def _plain(weight: Tensor) -> GpuMatrix:

@@ -19,13 +19,14 @@ from qcoder.kernels.tiled import GROUPS, TILE_ROWS, TiledShape
 from qcoder.model.checkpoint import Asked, Checkpoint
 from qcoder.model.config import ModelConfig
 from qcoder.model.errors import CheckpointError
+from qcoder.model.format_qcoder import RESIDUAL
 from qcoder.model.mtp import load_mtp
 from qcoder.model.registry import network_class
 from qcoder.model.shard_writer import Entry
 from qcoder.model.tensor_file import DTYPES, FLOATS
 
-Held = Literal["int4", "int8", "fp8", "none"]
-"""How a matrix is held; "none" is as floats."""
+Held = Literal["int4", "int4x2", "int8", "fp8", "none"]
+"""How a matrix is held; "int4x2" is in two planes (`kernels/tiled.py`), "none" is as floats."""
 
 SHARD_BYTES = 2 << 30
 """Size at which the next file begins: what is repeated at most after an interruption."""
@@ -33,7 +34,7 @@ SHARD_BYTES = 2 << 30
 SMALL = 64
 """Matrices with fewer rows stay floats, and so do all experts of a layer if some have fewer."""
 
-BITS: dict[Held, int] = {"int4": 4, "int8": 8}
+BITS: dict[Held, int] = {"int4": 4, "int4x2": 4, "int8": 8}
 """What is written as tiles."""
 
 HEAD = "lm_head.weight"
@@ -48,7 +49,7 @@ class Options:
 
     quantize: Held = "int4"
     group: int = 32
-    head: Held = "int8"
+    head: Held = "int4x2"
 
 
 @dataclass(frozen=True, slots=True)
@@ -88,7 +89,11 @@ class Item:
             ]
         tiles = TiledShape(rows[-1], columns, BITS[self.held], self.group)
         shape = (*rows[:-1], rows[-1] // TILE_ROWS, tiles.groups, tiles.group_bytes)
-        return [Entry(self.name, torch.uint8, shape)]
+        entries = [Entry(self.name, torch.uint8, shape)]
+        if self.held == "int4x2":
+            stem = self.name.removesuffix("weight")
+            entries.append(Entry(f"{stem}{RESIDUAL}", torch.uint8, shape))
+        return entries
 
     @property
     def size_bytes(self) -> int:
@@ -180,7 +185,7 @@ def fitting(held: Held, shape: Sequence[int], group: int) -> tuple[Held, int]:
     if held == "fp8":
         # An odd number of bytes would move the float16 scales behind them to an odd address.
         return ("none" if shape[0] * shape[1] % 2 else "fp8"), 0
-    # Eight bits need no small groups.
+    # Eight bits need no small groups, in two planes neither.
     sizes = (group, min(GROUPS)) if held == "int4" else sorted(GROUPS, reverse=True)
     for size in sizes:
         if shape[0] % TILE_ROWS == 0 and shape[1] % size == 0:

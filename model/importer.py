@@ -12,8 +12,8 @@ import hashlib
 import json
 import os
 import shutil
-from collections.abc import Callable, Iterator
-from dataclasses import asdict, dataclass
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import asdict, dataclass, replace
 from math import isfinite
 from pathlib import Path
 from typing import Any
@@ -21,7 +21,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from qcoder.kernels.tiled import TILE_ROWS, TiledShape, quantize, tile
+from qcoder.kernels.tiled import TILE_ROWS, TiledShape, dequantize, quantize, tile
 from qcoder.model.checkpoint import INDEX, Checkpoint, shard_paths
 from qcoder.model.config import load_config
 from qcoder.model.errors import CheckpointError
@@ -46,6 +46,7 @@ REMAP_BYTES = 256 << 20
 
 ROUND: dict[str, Callable[[Tensor, int], tuple[Tensor, Tensor]]] = {
     "int4": quantize_int4,
+    "int4x2": lambda rows, group: quantize_int4(rows, group, clips=(1.0,)),  # the first plane
     "int8": lambda rows, group: quantize(rows, 8, group),
     "fp8": lambda rows, _: quantize_fp8(rows),
 }
@@ -243,7 +244,24 @@ def content(reader: Source, item: Item) -> Iterator[Tensor]:
     if item.held == "none" and len(item.source_shape) != 2:
         yield reader.tensor(item.sources[0], item.source_shape, item.dtype)
         return
-    scales = []
+    if item.held == "int4x2":
+        yield from _tiles(_slices(reader, item), item)
+        yield from _tiles(_left_out(_slices(reader, item), item), replace(item, held="int4"))
+    elif item.held in BITS:
+        yield from _tiles(_slices(reader, item), item)
+    elif item.held == "none":
+        yield from (rows.to(item.dtype) for rows in _slices(reader, item))
+    else:
+        scales = []
+        for rows in _slices(reader, item):
+            values, scale = ROUND[item.held](rows, item.group)
+            scales.append(scale)
+            yield values
+        yield from scales
+
+
+def _slices(reader: Source, item: Item) -> Iterator[Tensor]:
+    """A few rows at a time, float32, of all matrices of an item."""
     for name in item.sources:
         matrix = reader.matrix(name, item.source_shape)
         step = max(TILE_ROWS, SLICE_WEIGHTS // item.source_shape[1] // TILE_ROWS * TILE_ROWS)
@@ -253,18 +271,21 @@ def content(reader: Source, item: Item) -> Iterator[Tensor]:
                 raise CheckpointError(
                     f"tensor {name!r} holds values that are not finite; download it again"
                 )
-            if item.held == "none":
-                yield rows.to(item.dtype)
-                continue
-            values, scale = ROUND[item.held](rows, item.group)
-            if item.held in BITS:
-                yield tile(
-                    values, scale, TiledShape(len(rows), rows.shape[1], BITS[item.held], item.group)
-                )
-                continue
-            scales.append(scale)
-            yield values
-    yield from scales
+            yield rows
+
+
+def _tiles(slices: Iterable[Tensor], item: Item) -> Iterator[Tensor]:
+    for rows in slices:
+        values, scale = ROUND[item.held](rows, item.group)
+        shape = TiledShape(len(rows), rows.shape[1], BITS[item.held], item.group)
+        yield tile(values, scale, shape)
+
+
+def _left_out(slices: Iterable[Tensor], item: Item) -> Iterator[Tensor]:
+    """What the first plane leaves out of each weight."""
+    for rows in slices:
+        values, scale = ROUND[item.held](rows, item.group)
+        yield rows - dequantize(values, scale, 4)
 
 
 def _copy_shards(

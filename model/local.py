@@ -28,7 +28,7 @@ from qcoder.model.healing import PrefixIndex
 from qcoder.model.manifest import MANIFEST, verify
 from qcoder.model.memory import check_memory
 from qcoder.model.mixture import Mixture
-from qcoder.model.native_model import native_model
+from qcoder.model.native_model import NativeModel, kv_bits, native_model
 from qcoder.model.pace import Pace
 from qcoder.model.page_archive import PageArchive
 from qcoder.model.prefix_cache import PrefixCache, boundaries, common_prefix
@@ -99,9 +99,11 @@ class LocalEngine:
         max_context: int | None = None,
         threads: int = 0,
         reuse: str = "exact",
+        kv_cache: str = "float16",
     ) -> LocalEngine:
         """See `Engine.load`; `reuse` is a name of `segment_reuse.MODES`."""
         _check_options(device, dtype, quantize)
+        bits = kv_bits(kv_cache)
         began = time.perf_counter()
         torch.set_num_threads(threads or default_threads())
         folder = find_model(path_or_name)
@@ -116,7 +118,7 @@ class LocalEngine:
                 f"{folder}: tokenizer.json has {tokenizer.vocab_size} ids, the model "
                 f"{config.vocab_size}; they do not belong together, download both again"
             )
-        check_memory(folder, config, chosen, limit)
+        check_memory(folder, config, chosen, limit, kv_cache)
         with Checkpoint.open(folder) as checkpoint:
             decoder = network_class(config.model_type).load(checkpoint, config, chosen, limit)
         info = describe(folder, config, manifest, limit)
@@ -128,7 +130,9 @@ class LocalEngine:
             info.name, info.parameters, chosen, limit, time.perf_counter() - began,
         )  # fmt: skip
         on_gpu = device == "cuda" or backend() == "triton"
-        network = _on_gpu(decoder, limit, mode) if on_gpu else native_model(decoder, mode)
+        network = _on_gpu(decoder, limit, mode) if on_gpu else native_model(decoder, mode, bits)
+        if bits != 16 and not isinstance(network, NativeModel):
+            logger.warning("model=%s kv_cache=int8 reason=only in the compiled kernels", info.name)
         return LocalEngine(
             network or decoder,
             tokenizer,

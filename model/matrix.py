@@ -138,6 +138,35 @@ class Tiles:
 
 
 @dataclass(frozen=True, slots=True, eq=False)
+class TwoPlanes:
+    """The sum of two matrices as tiles, of which the second is what the first leaves out.
+
+    Without kernels both are always read (`kernels/tiled.py`, "Two planes").
+    """
+
+    first: Tiles
+    second: Tiles
+
+    @property
+    def out_size(self) -> int:
+        """Number of rows."""
+        return self.first.out_size
+
+    @property
+    def size_bytes(self) -> int:
+        """Memory of both."""
+        return self.first.size_bytes + self.second.size_bytes
+
+    def floats(self, start: int, stop: int) -> Tensor:
+        """Rows as float32."""
+        return self.first.floats(start, stop) + self.second.floats(start, stop)
+
+    def product(self, x: Tensor) -> Tensor:
+        """x: [tokens, in]; returns [tokens, out]."""
+        return sliced_linear(x, self.out_size, self.floats)
+
+
+@dataclass(frozen=True, slots=True, eq=False)
 class Above:
     """Matrices with the same input, one above the other."""
 

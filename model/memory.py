@@ -29,6 +29,9 @@ VARIABLE = "QCODER_IGNORE_MEMORY"
 """Set to 1, a model that does not fit is loaded all the same: mapped files are then read again and
 again, which works and is slow."""
 
+INT8_SHARE = 0.55
+"""Of keys and values in 16 bits that those in int8 take, scales included."""
+
 BITS = {"int8": 8.2, "int4": 4.6}
 """Bits a weight of our formats, scales included."""
 
@@ -46,7 +49,13 @@ class Need:
         return self.weights_bytes + self.cache_bytes + OVERHEAD_BYTES
 
 
-def estimate(folder: Path, config: ModelConfig, dtype: torch.dtype, max_context: int) -> Need:
+def estimate(
+    folder: Path,
+    config: ModelConfig,
+    dtype: torch.dtype,
+    max_context: int,
+    kv_cache: str = "float16",
+) -> Need:
     """What the model of `folder` needs with `max_context` tokens; raises `CheckpointError`.
 
     Reads headers only, and all of them: tensors that are missing or of a wrong shape are found.
@@ -55,15 +64,22 @@ def estimate(folder: Path, config: ModelConfig, dtype: torch.dtype, max_context:
         model = network_class(config.model_type).load(checkpoint, config, dtype, 8)
     shape = model.cache_shape
     states = (1 + MAX_SNAPSHOTS) * shape.state_bytes
-    return Need(model.weight_bytes, shape.token_bytes * max_context + states)
+    share = INT8_SHARE if kv_cache == "int8" and shape.state is None else 1.0
+    return Need(model.weight_bytes, int(share * shape.token_bytes * max_context) + states)
 
 
-def check_memory(folder: Path, config: ModelConfig, dtype: torch.dtype, max_context: int) -> None:
+def check_memory(
+    folder: Path,
+    config: ModelConfig,
+    dtype: torch.dtype,
+    max_context: int,
+    kv_cache: str = "float16",
+) -> None:
     """Refuse a model that does not fit, before it is loaded; raises `CheckpointError`."""
     size_bytes = sum(path.stat().st_size for path in folder.iterdir() if path.is_file())
     if size_bytes < CHECKED_FROM_BYTES or os.environ.get(VARIABLE) == "1":
         return
-    need, free = estimate(folder, config, dtype, max_context), available_bytes()
+    need, free = estimate(folder, config, dtype, max_context, kv_cache), available_bytes()
     if need.total_bytes > free:
         raise CheckpointError(
             f"{folder}: needs {gigabytes(need.total_bytes)} GB, {gigabytes(free)} free; "

@@ -30,7 +30,7 @@ from qcoder.kernels.rotary import frequencies
 from qcoder.model.attention import Attention
 from qcoder.model.config import ModelConfig
 from qcoder.model.decoder import Decoder, Layer, Pass
-from qcoder.model.errors import Interrupted
+from qcoder.model.errors import CheckpointError, Interrupted
 from qcoder.model.kv_cache import CacheShape
 from qcoder.model.linear import Linear
 from qcoder.model.memory import available_bytes
@@ -48,6 +48,9 @@ millisecond, and on a busy machine a second thread may be waited for as long as 
 
 ALONE_TOKENS = 4
 
+KV_BITS = {"float16": 16, "int8": 8}
+"""What keys and values may be held as."""
+
 PREFAULT_FROM_BYTES = 200 << 20
 """Weights are mapped ahead from this size on."""
 
@@ -63,11 +66,11 @@ class NativeModel:
         self._decoder, self._kernels, self._mode = decoder, kernels, MODES[reuse]
         self.config: ModelConfig = decoder.config
         self.drafts = True
-        self._store = PageStore(kernels.page_halves)
+        self._store = PageStore(kernels.page_bytes)
         shape = decoder.cache_shape
         self.cache_shape = CacheShape(
-            shape.layers, shape.kv_heads, shape.head_dim, shape.max_tokens, torch.float16, None,
-            f"pages {shape.rotary}",
+            shape.layers, shape.kv_heads, shape.head_dim, shape.max_tokens,
+            torch.int8 if kernels.shape.kv_bits == 8 else torch.float16, None, f"pages {shape.rotary}",
         )  # fmt: skip
         self._small = decoder.config.active_parameters <= ALONE_PARAMETERS
 
@@ -132,12 +135,19 @@ class NativeModel:
         return list(torch.split(logits, [one.keep for one in passes]))
 
 
-def native_model(decoder: Decoder, reuse: str = "exact") -> NativeModel | None:
+def kv_bits(kv_cache: str) -> int:
+    """Of keys and values that are held as that; raises `CheckpointError` for another word."""
+    if kv_cache not in KV_BITS:
+        raise CheckpointError(f"kv_cache {kv_cache!r} is unknown; use {' or '.join(KV_BITS)}")
+    return KV_BITS[kv_cache]
+
+
+def native_model(decoder: Decoder, reuse: str = "exact", kv_bits: int = 16) -> NativeModel | None:
     """The decoder in the kernels, None where one of its blocks is not to be had there."""
     c = decoder.config
     shape = DecoderShape(
         c.hidden_size, c.num_heads, c.num_kv_heads, c.head_dim, c.rotary_dim, c.vocab_size,
-        c.rms_norm_eps, 1.0 if c.yarn is None else c.yarn.scale,
+        c.rms_norm_eps, 1.0 if c.yarn is None else c.yarn.scale, kv_bits,
     )  # fmt: skip
     if not shape.fits or not isinstance(decoder.head, TiledLinear) or decoder.head.bias is not None:
         return None
@@ -201,4 +211,4 @@ def _mlp(
 
 def _matrix(linear: Linear) -> TiledMatrix:
     assert isinstance(linear, TiledLinear)
-    return TiledMatrix(linear.data, linear.shape)
+    return TiledMatrix(linear.data, linear.shape, linear.residual)

@@ -124,7 +124,7 @@ class PageArchive:
         return size_bytes
 
     def _write(self, path: Path, ids: Sequence[int], pages: Sequence[Page]) -> int:
-        blocks = [page.data.view(torch.uint8).numpy().data for page in pages]
+        blocks = [page.data.numpy().data for page in pages]
         header = msgpack.packb(
             {
                 "fingerprint": self._fingerprint,
@@ -198,9 +198,9 @@ def _mapped(one: Saved, count: int) -> list[Page]:
     for index in range(count):
         begin = one.offset + index * one.page_bytes
         data: Tensor = torch.frombuffer(
-            whole, dtype=torch.float16, count=one.page_bytes // 2, offset=begin
+            whole, dtype=torch.uint8, count=one.page_bytes, offset=begin
         )
-        if xxhash.xxh3_64_intdigest(data.view(torch.uint8).numpy().data) != one.checksums[index]:
+        if xxhash.xxh3_64_intdigest(data.numpy().data) != one.checksums[index]:
             raise ValueError(f"page {index} is damaged")
         ids = one.ids[index * PAGE_TOKENS : (index + 1) * PAGE_TOKENS]
         pages.append(Page.mapped(data, ids))

@@ -10,6 +10,8 @@ in groups of columns as well, as tiles (`kernels/tiled.py`).
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import torch
 from torch import Tensor
 
@@ -45,16 +47,19 @@ def quantize_fp8(weight: Tensor) -> tuple[Tensor, Tensor]:
     return rows, scale.squeeze(1).to(torch.float16)
 
 
-def quantize_int4(weight: Tensor, group: int) -> tuple[Tensor, Tensor]:
+def quantize_int4(
+    weight: Tensor, group: int, clips: Sequence[float] = CLIPS
+) -> tuple[Tensor, Tensor]:
     """Weights [out, in] as q [out, in] uint8 with float16 scales [out, in / group].
 
-    The weight of the largest magnitude becomes -8 steps, the side that has one step more.
+    The weight of the largest magnitude becomes -8 steps, the side that has one step more. `clips`: see
+    `CLIPS`; (1.0,) leaves out of no weight more than a step.
     """
     parts = weight.float().view(weight.shape[0], -1, group)
     low, high = parts.amin(dim=-1, keepdim=True), parts.amax(dim=-1, keepdim=True)
     peak = torch.where(-low > high, low, high)
     best: tuple[Tensor, Tensor, Tensor] | None = None
-    for clip in CLIPS:
+    for clip in clips:
         scale = _half(peak * (-clip / ZERO))
         values = torch.round(parts / scale).clamp_(-ZERO, ZERO - 1)
         error = (values * scale).sub_(parts).square_().sum(dim=-1, keepdim=True)

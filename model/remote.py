@@ -142,6 +142,7 @@ class RemoteEngine:
         max_context: int | None = None,
         threads: int = 0,
         reuse: str = "exact",
+        kv_cache: str = "float16",
     ) -> RemoteEngine:
         """The first model of the server at an address; how it runs is the server's affair."""
         return RemoteEngine.connect(RemoteOptions(path_or_name, max_context=max_context or 0))

@@ -108,6 +108,7 @@ class SharedEngine:
         max_context: int | None = None,
         threads: int = 0,
         reuse: str = "exact",
+        kv_cache: str = "float16",
     ) -> Engine:
         """Not from a checkpoint: whoever makes one says how its daemon is reached."""
         raise ModelError("a shared engine is connected to, not loaded; set model.shared")

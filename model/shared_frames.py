@@ -52,6 +52,7 @@ class ModelSpec:
     max_context: int | None = None
     threads: int = 0
     reuse: str = "balanced"
+    kv_cache: str = "float16"
 
 
 def packed(frame: Mapping[str, Any]) -> bytes:

@@ -17,7 +17,7 @@ from torch import Tensor
 
 from qcoder.kernels.native_library import Native
 from qcoder.kernels.tiled import GROUPS, OFFSETS, TILE_ROWS, TiledShape, tile, untile
-from qcoder.model.matrix import Matrix, Rows, Tiles
+from qcoder.model.matrix import Matrix, Rows, Tiles, TwoPlanes
 
 BITS = 8
 """Of rows that are tiled when they are loaded."""
@@ -25,27 +25,32 @@ BITS = 8
 
 @dataclass(frozen=True, slots=True, eq=False)
 class TiledLinear:
-    """y = x @ weight^T + bias; data: a tiled matrix of `shape`."""
+    """y = x @ weight^T + bias; data: a tiled matrix of `shape`, residual: its second plane."""
 
     data: Tensor
     shape: TiledShape
     native: Native
     bias: Tensor | None = None
+    residual: Tensor | None = None
 
     def __call__(self, x: Tensor) -> Tensor:
         """x: [tokens, in]; returns [tokens, out]."""
-        y = self.native.linear(x, self.data, self.shape.rows, self.shape.bits, self.shape.group)
+        y = self.native.linear(x, self.data, self.shape, self.residual)
         return (y if self.bias is None else y + self.bias).to(x.dtype)
 
     @property
     def weight(self) -> Tensor:
         """A float copy [out, in]."""
-        return untile(self.data.flatten(), self.shape)
+        first = untile(self.data.flatten(), self.shape)
+        return (
+            first if self.residual is None else first + untile(self.residual.flatten(), self.shape)
+        )
 
     @property
     def size_bytes(self) -> int:
         """Memory of the layer."""
-        return self.data.nbytes + (self.bias.nbytes if self.bias is not None else 0)
+        tensors = (self.data, self.residual, self.bias)
+        return sum(tensor.nbytes for tensor in tensors if tensor is not None)
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -77,6 +82,10 @@ def tiled_linear_layer(
 
     With `rows`, int8 rows are tiled; otherwise only tiles are taken, which costs no memory.
     """
+    if len(parts) == 1 and isinstance(parts[0], TwoPlanes):
+        planes = parts[0]
+        shape, second = planes.first.shape, planes.second
+        return TiledLinear(planes.first.data, shape, native, bias, second.data)
     tiles = [part for part in (as_tiles(part, rows) for part in parts) if part is not None]
     first = tiles[0].shape if tiles else None
     if first is None or len(tiles) < len(parts):

@@ -19,10 +19,11 @@ struct QcoderModel {
   const QcoderLayer* layers;
   int64_t layer_count, hidden, heads, kv_heads, head_dim, rotary_dim, vocab;
   const float* norm;
-  const uint8_t* head;
+  const uint8_t *head, *head_residual;  // the second is null or as large as the first
   const float *page_cos, *page_sin;  // [32, rotary_dim]: places of a page
   float eps, rotary_scale;           // rotary_scale: YaRN's, of the rotated part, twice (q and k)
   int32_t head_bits, head_group;
+  int64_t kv_bits;  // of keys and values: 16, or 8 (`Page`)
 };
 
 // Consecutive tokens of the batch that belong to one sequence and go into the last of its pages.
@@ -83,6 +84,10 @@ class Forward {
     norms(m_.norm);
     const Matrix head{m_.head, m_.vocab, m_.hidden, m_.head_bits, m_.head_group};
     product(engine_, head, engine_.normed.data(), tokens_, nullptr, false, b_.logits, m_.vocab);
+    if (m_.head_residual) {
+      const Matrix residual{m_.head_residual, m_.vocab, m_.hidden, m_.head_bits, m_.head_group};
+      refine(engine_, residual, tokens_, b_.logits, m_.vocab);
+    }
     return true;
   }
 
@@ -111,18 +116,47 @@ class Forward {
       for (int64_t i = 0; i < d; ++i) head[i] *= scale;
     }
     const int64_t at = b_.places[t];
-    uint16_t* page = page_of(t).data + number * 2 * keys_ * kKeys;
+    uint16_t* data = page_of(t).data;
+    uint16_t* page = data + number * 2 * keys_ * kKeys;
     alignas(64) uint16_t halves[kMostHead];
     for (int64_t h = 0; h < m_.kv_heads; ++h) {
       float* head = row + queries_ + h * d;
       if (layer.key_norm) set_.norm(head, layer.key_norm, m_.eps, d, head);
       set_.rotate(head, m_.page_cos + at * turned, m_.page_sin + at * turned, turned, 1.f);
+      if (m_.kv_bits == 8) {
+        place8(head, head + keys_, at,
+               reinterpret_cast<uint8_t*>(data) + (number * m_.kv_heads + h) * int8_head_bytes(d));
+        continue;
+      }
       uint16_t* keys = page + h * 2 * d * kKeys;
       set_.halves(head, d, halves);
       for (int64_t i = 0; i < d; ++i) keys[i * kKeys + at] = halves[i];
       set_.halves(row + queries_ + keys_ + h * d, d, keys + d * kKeys + at * d);
     }
   }
+
+  // The same in int8; `to`: of the layer and head.
+  void place8(const float* key, const float* value, int64_t at, uint8_t* to) {
+    const int64_t d = m_.head_dim, groups = d / kKeyGroup;
+    alignas(64) int8_t rounded[kMostHead];
+    alignas(64) float scales[16] = {};  // of at most 8 groups; halves are made 16 at a time
+    alignas(64) uint16_t halves[16];
+    int32_t unused[2 * kMostHead / kKeyGroup];
+    uint16_t* key_scales = reinterpret_cast<uint16_t*>(to + kKeys * d);
+    uint8_t* values = reinterpret_cast<uint8_t*>(key_scales + kKeys * groups);
+    set_.round(key, d, kKeyGroup, 1.f, rounded, scales, unused);
+    set_.halves(scales, 16, halves);
+    for (int64_t g = 0; g < groups; ++g) key_scales[g * kKeys + at] = halves[g];
+    for (int64_t i = 0; i < d; ++i) to[(i / 4 * kKeys + at) * 4 + i % 4] = unsigned_of(rounded[i]);
+    set_.round(value, d, static_cast<int>(d), 1.f, rounded, scales, unused);
+    set_.halves(scales, 16, halves);
+    reinterpret_cast<uint16_t*>(values + kKeys * d)[at] = halves[0];
+    for (int64_t i = 0; i < d; ++i) {
+      values[((i / 16 * (kKeys / 4) + at / 4) * 16 + i % 16) * 4 + at % 4] = unsigned_of(rounded[i]);
+    }
+  }
+
+  static uint8_t unsigned_of(int8_t value) { return static_cast<uint8_t>(value + 128); }
 
   const Page& page_of(int64_t t) const {
     for (const QcoderRun& run : runs_) {
@@ -186,7 +220,9 @@ class Forward {
       most = std::max(most, limits[r]);
       to[r] = engine_.mixed.data() + t * queries_ + h * d;
     }
-    const int64_t offset = (number * m_.kv_heads + head) * 2 * d * kKeys;
+    const int64_t place = number * m_.kv_heads + head;
+    const int kv_bits = static_cast<int>(m_.kv_bits);
+    const int64_t offset = place * (kv_bits == 8 ? int8_head_bytes(d) : 2 * d * kKeys);
     for (int64_t start = 0; start < run.page_count && most > 0; start += kRange) {
       int64_t count = 0, tokens = 0;  // pages and their tokens in this range, none behind the last row
       while (count < kRange && start + count < run.page_count && tokens < most) {
@@ -194,11 +230,11 @@ class Forward {
       }
       const Page* pages = run.pages + start;
       if (start == 0) {
-        set_.attend(pages, count, offset, d, m_.rotary_dim, queries, limits, rows, peaks, sums,
-                    total);
+        set_.attend(pages, count, offset, d, m_.rotary_dim, queries, limits, rows, kv_bits,
+                    peaks, sums, total);
       } else {
-        set_.attend(pages, count, offset, d, m_.rotary_dim, queries, limits, rows, more_peaks,
-                    more_sums, found);
+        set_.attend(pages, count, offset, d, m_.rotary_dim, queries, limits, rows, kv_bits,
+                    more_peaks, more_sums, found);
         for (int r = 0; r < rows; ++r) {
           set_.merge(peaks + r, sums + r, total + r * d, more_peaks[r], more_sums[r],
                      found + r * d, d);

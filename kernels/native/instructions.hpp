@@ -1,8 +1,9 @@
 // The tile kernels for each instruction set, and the choice among them at run time.
 #pragma once
 
-#include <cstdint>
+#include <algorithm>
 #include <cmath>
+#include <cstdint>
 #include <cstring>
 #include <limits>
 
@@ -21,16 +22,24 @@ using TileFunction = void (*)(const uint8_t* weights, int groups, const Activati
 
 constexpr int kAhead = 12288;  // bytes between what is multiplied and what is fetched
 constexpr int kKeys = 32;      // tokens of a page of the KV cache
+constexpr int kKeyGroup = 32;  // columns of an int8 key that share a scale
 
 // Keys and values of up to 32 tokens, all layers: for each layer and head the keys [head_dim][32] and
 // the values [32][head_dim] in float16. Keys are rotated by their place in the page alone; `turn`
 // rotates the queries back by the page's own position: cos, then sin, [rotary_dim / 2] each. So a page
 // holds for any position that it is given.
+//
+// In int8, stored as value + 128: keys [head_dim / 4][32 tokens][4 columns] and their float16 scales
+// [head_dim / 32][32 tokens]; values [head_dim / 16][8][16 columns][4 tokens] and theirs [32 tokens].
 struct Page {
   uint16_t* data;
   const float* turn;
   int64_t count;  // tokens in use
 };
+
+static inline int64_t int8_head_bytes(int64_t width) {
+  return 2 * kKeys * width + 2 * kKeys * (width / kKeyGroup + 1);
+}
 
 // What the decoder needs besides tiles, for one instruction set; described in `rows.inc`.
 struct Functions {
@@ -44,8 +53,8 @@ struct Functions {
                float* to, int64_t stride);
   void (*halves)(const float* x, int64_t size, uint16_t* to);
   void (*attend)(const Page* pages, int64_t count, int64_t offset, int64_t width, int64_t turned,
-                 const float* queries, const int64_t* limits, int rows, float* peaks, float* sums,
-                 float* to);
+                 const float* queries, const int64_t* limits, int rows, int kv_bits, float* peaks,
+                 float* sums, float* to);
   void (*merge)(float* peak, float* sum, float* to, float other_peak, float other_sum,
                  const float* other, int64_t width);
   void (*delta)(const float* keys, const float* queries, int64_t stride, const float* values,

@@ -11,7 +11,7 @@
 #endif
 
 // `INTERFACE` of native_library.py: changes with the functions and structures below.
-QCODER_API int qcoder_interface() { return 2; }
+QCODER_API int qcoder_interface() { return 3; }
 
 // The best instruction set here: 0 plain, 1 AVX2, 2 AVX-512 with VNNI, 3 NEON with dot products.
 QCODER_API int qcoder_instructions() { return best_instructions(); }
@@ -31,11 +31,14 @@ QCODER_API void* qcoder_open(int threads, int instructions) {
 
 QCODER_API void qcoder_close(void* engine) { delete static_cast<Engine*>(engine); }
 
-// y [tokens, rows] = x [tokens, columns] @ matrix^T. Returns 0, or 1 when there is no memory.
-QCODER_API int qcoder_linear(void* handle, const uint8_t* data, int64_t rows, int64_t columns,
-                             int bits, int group, const float* x, int64_t tokens, float* y) try {
-  product(*static_cast<Engine*>(handle), {data, rows, columns, bits, group}, x, tokens, nullptr,
-          false, y, rows);
+// y [tokens, rows] = x [tokens, columns] @ matrix^T, refined by `residual` unless that is null. Returns 0,
+// or 1 when there is no memory.
+QCODER_API int qcoder_linear(void* handle, const uint8_t* data, const uint8_t* residual, int64_t rows,
+                             int64_t columns, int bits, int group, const float* x, int64_t tokens,
+                             float* y) try {
+  Engine& engine = *static_cast<Engine*>(handle);
+  product(engine, {data, rows, columns, bits, group}, x, tokens, nullptr, false, y, rows);
+  if (residual) refine(engine, {residual, rows, columns, bits, group}, tokens, y, rows);
   return 0;
 } catch (const std::bad_alloc&) {
   return 1;

@@ -18,6 +18,8 @@
 constexpr int kRows = 16;
 constexpr int kBlock = 64;  // tokens that a tile is multiplied with before the next one is read
 constexpr int kFew = 32;    // the same for experts, which have fewer
+constexpr int64_t kRefined = 16, kLeastRefined = 16;  // see `refine`; REFINED_SHARE of tiled.py
+constexpr int64_t kRefinedPiece = 512;                // tiles whose peaks are found together
 constexpr int kNeighbours = 8;  // tiles of a piece of work: what is fetched ahead is the same thread's
 
 struct Matrix {
@@ -84,6 +86,7 @@ struct Engine {
   Routing routing;
   std::vector<float> hidden;                           // of experts
   std::vector<float> normed, wide, mixed, scores, weights;  // of layers
+  std::vector<float> peaks;                                 // of tiles of logits
   std::vector<int64_t> chosen;
 };
 
@@ -119,6 +122,51 @@ inline void product(Engine& engine, const Matrix& matrix, const float* x, int64_
         }
       }
     }
+  });
+}
+
+// What the `residual` of a matrix adds to its products y [tokens][stride], in a few tiles of each token:
+// those where y is largest, a part of `kRefined` of them (`tiled.py`, "Two planes"). Follows `product`,
+// whose rounded activations it uses; both matrices have the same shape and groups.
+inline void refine(Engine& engine, const Matrix& residual, int64_t tokens, float* y,
+                   int64_t stride) {
+  const int64_t tiles = residual.tiles();
+  const int64_t most = std::min(tiles, std::max(kLeastRefined, tiles / kRefined));
+  std::vector<float>& peaks = engine.peaks;
+  if (peaks.size() < static_cast<size_t>(tokens * tiles)) peaks.resize(tokens * tiles);
+  const int64_t parts = (tiles + kRefinedPiece - 1) / kRefinedPiece;
+  engine.pool.run(tokens * parts, [&](int64_t i) {
+    const int64_t t = i / parts, end = std::min(tiles, (i % parts + 1) * kRefinedPiece);
+    for (int64_t tile = i % parts * kRefinedPiece; tile < end; ++tile) {
+      const float* from = y + t * stride + tile * kRows;
+      const float peak = *std::max_element(from, from + kRows);
+      peaks[t * tiles + tile] = peak == peak ? peak : -1e30f;  // no order among what is no number
+    }
+  });
+  struct Place {
+    int64_t token, tile;
+  };
+  std::vector<Place> places;
+  std::vector<float> sorted(tiles);
+  for (int64_t t = 0; t < tokens; ++t) {
+    const float* of_token = peaks.data() + t * tiles;
+    std::copy(of_token, of_token + tiles, sorted.begin());
+    std::nth_element(sorted.begin(), sorted.begin() + (tiles - most), sorted.end());
+    const float least = sorted[tiles - most];
+    for (int64_t tile = 0; tile < tiles; ++tile) {
+      if (of_token[tile] >= least) places.push_back({t, tile});
+    }
+  }
+  const TileFunction function = engine.set.tiles(residual.bits, residual.group);
+  const Activations input = engine.input.view(residual.columns);
+  const int64_t tile_bytes = residual.tile_bytes();
+  engine.pool.run(static_cast<int64_t>(places.size()), [&](int64_t i) {
+    const Place& place = places[static_cast<size_t>(i)];
+    alignas(64) float found[kRows];
+    float* out[1] = {found};
+    function(residual.data + place.tile * tile_bytes, residual.groups(), input, &place.token, out, 1);
+    float* to = y + place.token * stride + place.tile * kRows;
+    for (int r = 0; r < kRows; ++r) to[r] += found[r];
   });
 }
 

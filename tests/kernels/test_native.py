@@ -9,11 +9,15 @@ from qcoder.kernels.native_library import Native, instruction_sets, library
 from qcoder.kernels.tiled import (
     TiledShape,
     quantize,
+    residual_linear,
+    rounded,
     tile,
     tiled_experts,
     tiled_linear,
     untile,
 )
+from qcoder.model.importer import ROUND
+from qcoder.model.quant import quantize_int4
 
 FORMATS = [(4, 32), (4, 128), (8, 32), (8, 128)]
 NO_LIBRARY = "the compiled kernels are not installed (no C++ compiler when qcoder was)"
@@ -57,7 +61,7 @@ def test_linear_equals_the_plain_version(
     matrix, x = torch.randn(48, 384), torch.randn(tokens, 384) * 3
     data = tiled(matrix, bits, group)
     expected = tiled_linear(x, data, TiledShape(48, 384, bits, group))
-    y = native.linear(x, data, 48, bits, group)
+    y = native.linear(x, data, TiledShape(48, 384, bits, group))
     assert (y - expected).abs().max() <= 1e-5 * expected.abs().max()
 
 
@@ -86,9 +90,62 @@ def test_experts_equal_the_plain_version(
 def test_a_token_does_not_depend_on_its_company(native: Native) -> None:
     torch.manual_seed(0)
     data, x = tiled(torch.randn(64, 256), 4, 32), torch.randn(21, 256)
-    together = native.linear(x, data, 64, 4, 32)
-    alone = torch.cat([native.linear(row.unsqueeze(0), data, 64, 4, 32) for row in x])
+    shape = TiledShape(64, 256, 4, 32)
+    together = native.linear(x, data, shape)
+    alone = torch.cat([native.linear(row.unsqueeze(0), data, shape) for row in x])
     assert torch.equal(together, alone)
+
+
+def planes(matrix: torch.Tensor, group: int) -> tuple[torch.Tensor, torch.Tensor, TiledShape]:
+    shape = TiledShape(*matrix.shape, 4, group)
+    values, scales = ROUND["int4x2"](matrix, group)
+    first = tile(values, scales, shape)
+    left_out = matrix - untile(first, shape)
+    return first, tile(*quantize_int4(left_out, group), shape), shape
+
+
+@pytest.mark.parametrize("group", [32, 128])
+@pytest.mark.parametrize(("tokens", "rows"), [(1, 48), (1, 1024), (3, 640), (70, 528)])
+def test_two_planes_equal_the_plain_version(
+    native: Native, group: int, tokens: int, rows: int
+) -> None:
+    torch.manual_seed(rows)
+    matrix, x = torch.randn(rows, 384), torch.randn(tokens, 384) * 3
+    first, second, shape = planes(matrix, group)
+    expected = residual_linear(x, first, second, shape)
+    y = native.linear(x, first, shape, second)
+    assert (y - expected).abs().max() <= 1e-5 * expected.abs().max()
+    alone = torch.cat([native.linear(row.unsqueeze(0), first, shape, second) for row in x])
+    assert torch.equal(y, alone)
+
+
+@needs_library
+def test_two_planes_are_as_exact_as_int8_where_products_are_large() -> None:
+    torch.manual_seed(5)
+    matrix, x = torch.randn(4096, 384), torch.randn(20, 384)
+    first, second, shape = planes(matrix, 128)
+    exact = rounded(x, 128) @ matrix.T
+    largest = exact.topk(2).indices
+    y = Native(1).linear(x, first, shape, second)
+    eight = Native(1).linear(x, tiled(matrix, 8, 128), TiledShape(4096, 384, 8, 128))
+
+    def error(found: torch.Tensor) -> float:
+        return float((found - exact).gather(1, largest).square().mean())
+
+    assert error(y) <= 1.5 * error(eight)
+    assert torch.equal(y.argmax(-1), eight.argmax(-1))
+    only = Native(1).linear(x, first, shape)
+    assert error(only) > 50 * error(y)
+
+
+@needs_library
+def test_what_is_no_number_stays_where_it_is() -> None:
+    torch.manual_seed(6)
+    first, second, shape = planes(torch.randn(1024, 128), 128)
+    x = torch.randn(2, 128)
+    x[0, 3] = torch.nan
+    y = Native(2).linear(x, first, shape, second)
+    assert torch.equal(y[1:], Native(1).linear(x[1:], first, shape, second))
 
 
 @needs_library
@@ -96,7 +153,7 @@ def test_zeros_and_extremes_stay_finite() -> None:
     data = tiled(torch.randn(16, 128), 8, 128)
     x = torch.zeros(2, 128)
     x[1] = 1e30
-    y = Native(1).linear(x, data, 16, 8, 128)
+    y = Native(1).linear(x, data, TiledShape(16, 128, 8, 128))
     assert torch.equal(y[0], torch.zeros(16))
     assert torch.isfinite(y[1]).all()
 
@@ -105,7 +162,7 @@ def test_zeros_and_extremes_stay_finite() -> None:
 def test_the_number_of_threads_changes_nothing() -> None:
     torch.manual_seed(1)
     data, x = tiled(torch.randn(256, 256), 4, 128), torch.randn(9, 256)
-    one, three = (Native(n).linear(x, data, 256, 4, 128) for n in (1, 3))
+    one, three = (Native(n).linear(x, data, TiledShape(256, 256, 4, 128)) for n in (1, 3))
     assert torch.equal(one, three)
 
 
@@ -114,13 +171,14 @@ def test_the_number_of_threads_changes_nothing() -> None:
 def test_calls_from_several_threads_do_not_mix(shared: bool) -> None:
     torch.manual_seed(2)
     data, x = tiled(torch.randn(128, 256), 4, 32), torch.randn(4, 256)
-    expected = Native(1).linear(x, data, 128, 4, 32)
+    shape = TiledShape(128, 256, 4, 32)
+    expected = Native(1).linear(x, data, shape)
     wrong: list[int] = []
     ours = Native(2)
 
     def loop() -> None:
         own = ours if shared else Native(2)
-        results = [own.linear(x, data, 128, 4, 32) for _ in range(200)]
+        results = [own.linear(x, data, shape) for _ in range(200)]
         wrong.extend(i for i, y in enumerate(results) if not torch.equal(y, expected))
 
     threads = [threading.Thread(target=loop) for _ in range(3)]

@@ -48,8 +48,11 @@ def rounded(name: str, tensor: Tensor, options: Options) -> Tensor:
         return tensor
     if held == "fp8":
         return dequantize_int8(*quantize_fp8(tensor))
-    group = 128 if held == "int8" else options.group
+    group = options.group if held == "int4" else 128
     group = group if tensor.shape[1] % group == 0 else 32
+    if held == "int4x2":
+        first = dequantize(*quantize_int4(tensor, group, clips=(1.0,)), 4)
+        return first + dequantize(*quantize_int4(tensor - first, group), 4)
     if held == "int8":
         return dequantize(*quantize(tensor, 8, group), 8)
     return dequantize(*quantize_int4(tensor, group), 4)
@@ -61,7 +64,8 @@ def rounded(name: str, tensor: Tensor, options: Options) -> Tensor:
         Options(),
         Options(group=128, head="int4"),
         Options(quantize="int8", head="none"),
-        Options(quantize="fp8"),
+        Options(quantize="fp8", head="int8"),
+        Options(quantize="int8", head="int4x2"),
     ],
 )
 def test_an_import_computes_with_the_rounded_weights(

@@ -84,8 +84,11 @@ def folder_of(make_tiny: Callable[..., Any]) -> Callable[[str], str]:
     return make
 
 
-def network(folder: str) -> NativeModel:
-    model = LocalEngine.load(folder, max_context=4096)._model
+KV = pytest.mark.parametrize("kv", ["float16", "int8"])
+
+
+def network(folder: str, kv: str = "float16") -> NativeModel:
+    model = LocalEngine.load(folder, max_context=4096, kv_cache=kv)._model
     assert isinstance(model, NativeModel)
     return model
 
@@ -101,8 +104,11 @@ def whole(model: NativeModel, ids: list[int]) -> Tensor:
 
 
 @pytest.mark.parametrize("name", MODELS)
-def test_logits_are_those_of_the_plain_version(name: str, folder_of: Callable[[str], str]) -> None:
-    model, ids = network(folder_of(name)), ids_of(75, 1)
+@KV
+def test_logits_are_those_of_the_plain_version(
+    name: str, kv: str, folder_of: Callable[[str], str]
+) -> None:
+    model, ids = network(folder_of(name), kv), ids_of(75, 1)
     kernels, decoder = model._kernels, model._decoder
     x = decoder.embedding[ids]
     theirs = decoder_reference(
@@ -110,8 +116,8 @@ def test_logits_are_those_of_the_plain_version(name: str, folder_of: Callable[[s
     )
     error = (whole(model, ids) - theirs).norm(dim=-1) / theirs.norm(dim=-1)
     # Sooner or later a value at the edge between two steps rounds to the other one, which every later
-    # token sees; until then the numbers are the same.
-    assert error[:3].max() < 1e-5, error
+    # token sees; until then the numbers are the same. In int8 there are more such edges.
+    assert error[: 3 if kv == "float16" else 1].max() < 1e-5, error
     assert error.median() < 0.03, error
 
 
@@ -128,8 +134,11 @@ def test_logits_are_near_those_of_the_float_layers(
 
 
 @pytest.mark.parametrize("name", ["experts", "twelve heads a group", "yarn"])
-def test_chunks_and_cached_tokens_change_no_bit(name: str, folder_of: Callable[[str], str]) -> None:
-    model = network(folder_of(name))
+@KV
+def test_chunks_and_cached_tokens_change_no_bit(
+    name: str, kv: str, folder_of: Callable[[str], str]
+) -> None:
+    model = network(folder_of(name), kv)
     ids = ids_of(200)
     expected = whole(model, ids)
     rng = random.Random(3)
@@ -144,8 +153,11 @@ def test_chunks_and_cached_tokens_change_no_bit(name: str, folder_of: Callable[[
         sequence.check_integrity()
 
 
-def test_ranges_of_pages_are_merged_to_the_same_bits(folder_of: Callable[[str], str]) -> None:
-    model = network(folder_of("experts"))
+@KV
+def test_ranges_of_pages_are_merged_to_the_same_bits(
+    kv: str, folder_of: Callable[[str], str]
+) -> None:
+    model = network(folder_of("experts"), kv)
     ids = ids_of(2200)  # more than 64 pages
     sequence = model.new_sequence()
     with torch.inference_mode():
@@ -165,8 +177,9 @@ def test_only_wanted_logits_are_the_same_as_all(folder_of: Callable[[str], str])
     assert torch.equal(last, whole(model, ids)[-1])
 
 
-def test_sequences_of_a_batch_do_not_mix(folder_of: Callable[[str], str]) -> None:
-    model = network(folder_of("experts"))
+@KV
+def test_sequences_of_a_batch_do_not_mix(kv: str, folder_of: Callable[[str], str]) -> None:
+    model = network(folder_of("experts"), kv)
     texts = [ids_of(size, size) for size in (3, 70, 1, 33)]
     sequences = [model.new_sequence() for _ in texts]
     heads, tails = [t[:-1] for t in texts], [t[-1:] for t in texts]
@@ -189,26 +202,29 @@ def test_sequences_of_a_batch_do_not_mix(folder_of: Callable[[str], str]) -> Non
 
 @pytest.mark.parametrize("instructions", INSTRUCTIONS)
 @pytest.mark.parametrize("threads", [1, 3])
+@KV
 def test_every_instruction_set_says_the_same(
     instructions: str,
     threads: int,
+    kv: str,
     folder_of: Callable[[str], str],
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    expected = whole(network(folder_of("experts")), ids_of(90))
+    expected = whole(network(folder_of("experts"), kv), ids_of(90))
     try:
         kernels = Native(threads, instructions)
     except OSError as error:
         pytest.skip(str(error))
     monkeypatch.setattr(linear, "native", lambda _: kernels)
-    ours = whole(network(folder_of("experts")), ids_of(90))
+    ours = whole(network(folder_of("experts"), kv), ids_of(90))
     assert (ours - expected).norm() < 0.02 * expected.norm()
     if instructions == instruction_sets()[-1]:
         assert torch.equal(ours, expected)
 
 
-def test_shared_pages_are_never_written(folder_of: Callable[[str], str]) -> None:
-    model = network(folder_of("experts"))
+@KV
+def test_shared_pages_are_never_written(kv: str, folder_of: Callable[[str], str]) -> None:
+    model = network(folder_of("experts"), kv)
     rng = random.Random(5)
     cache: PrefixCache[PagedSequence] = PrefixCache(model.new_sequence, max_sequences=3)
     base = ids_of(150, 7)
@@ -224,6 +240,17 @@ def test_shared_pages_are_never_written(folder_of: Callable[[str], str]) -> None
             expected[key] = whole(model, ids)[-1]
         assert torch.equal(logits, expected[key])
         cache.check_integrity()
+
+
+def test_int8_keys_and_values_are_near_float16_in_half_the_memory(
+    folder_of: Callable[[str], str],
+) -> None:
+    ids = ids_of(300, 2)
+    models = [network(folder_of("wide heads"), kv) for kv in ("float16", "int8")]
+    expected, ours = (whole(model, ids) for model in models)
+    assert ((ours - expected).norm(dim=-1) / expected.norm(dim=-1)).median() < 0.03
+    first, second = (model._store.page_bytes for model in models)
+    assert second < 0.55 * first
 
 
 def test_more_tokens_than_the_context_are_refused(folder_of: Callable[[str], str]) -> None:
