@@ -7,6 +7,7 @@ content filters.
 from __future__ import annotations
 
 import difflib
+import os
 import re
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -78,7 +79,7 @@ def since(root: Path, revision: str, wanted: Callable[[str], bool]) -> list[Chan
         settings = no_filters(root)
     except GitError as error:
         raise InputError(f"git diff is not asked in {root}: {error}") from None
-    found = parse_diff(git(root, *DIFF, revision, "--", settings=settings))
+    found = parse_diff(git(root, *DIFF, _base(root, revision), "--", settings=settings))
     files = []
     for path, lines in found.items():
         full = root / path
@@ -86,6 +87,16 @@ def since(root: Path, revision: str, wanted: Callable[[str], bool]) -> list[Chan
             text = full.read_text(encoding="utf-8", errors="replace")
             files.append(ChangedFile(path, lines, text.replace("\r\n", "\n")))
     return files + new_files(root, wanted) if revision == "HEAD" else files
+
+
+def _base(root: Path, revision: str) -> str:
+    """The revision; for HEAD of a repository without commits the empty tree."""
+    if revision == "HEAD":
+        try:
+            git(root, "rev-parse", "--verify", "--quiet", "HEAD")
+        except InputError:
+            return git(root, "hash-object", "-t", "tree", os.devnull).strip()
+    return revision
 
 
 def new_files(root: Path, wanted: Callable[[str], bool]) -> list[ChangedFile]:

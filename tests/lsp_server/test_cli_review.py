@@ -303,6 +303,19 @@ def test_what_no_commit_has_is_new_as_a_whole(repository: Path, tmp_path: Path) 
     assert lines_since_head(Path("/"), "a.py", CLEAN) is None
 
 
+def test_without_any_commit_all_files_are_new(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    git("init", "-q")
+    for name in ("a.py", "b.py"):
+        (tmp_path / name).write_text(CLEAN)
+    git("add", "a.py")
+    found = since(tmp_path, "HEAD", lambda path: path.endswith(".py"))
+    assert [file.path for file in found] == ["a.py", "b.py"]
+    assert all(file.lines >= set(range(CLEAN.count("\n"))) for file in found)
+
+
 @pytest.fixture
 def program(tmp_path: Path) -> Path:
     """A program that leaves a mark beside itself when it runs."""
