@@ -23,10 +23,15 @@ from qcoder.context.privacy import effect_of
 FILE_NAME = "qcoder.toml"
 
 Tightening = Literal["lower", "limit", "raise", "any", "never"]
-"""How an untrusted workspace may change an option; "limit" is "lower" where 0 means no limit.
+"""How an untrusted workspace may change an option; "limit" is "lower" where 0 leaves it to the model.
 
 Without one the kind of the option says it: switch off, add, or take the strictest word.
 """
+
+
+UNTRUSTED_BUDGET = 640
+"""Prompt tokens that an untrusted workspace may ask for where the user left it to the model: what the
+smallest one takes by itself."""
 
 
 def _number(default: Any, low: float, high: float, tighten: Tightening = "never") -> Any:
@@ -330,7 +335,7 @@ def _tightened(new: Any, old: Any, metadata: Mapping[str, Any]) -> Any:
     elif rule == "lower":
         allowed = new <= old
     elif rule == "limit":
-        allowed = 0 < new <= old if old else True
+        allowed = 0 < new <= (old or UNTRUSTED_BUDGET)
     else:
         allowed = rule == "raise" and new >= old
     if not allowed:
