@@ -96,6 +96,7 @@ def test_an_untrusted_workspace_may_tighten(data: dict[str, Any], expected: Sett
         {"completion": {"max_tokens": 4096}},
         {"completion": {"multiline": "always"}},
         {"completion": {"min_confidence": 0.0}},
+        {"completion": {"budget_tokens": 100_000}},
         {"completion": {"debounce_ms": 0}},
     ],
 )
