@@ -11,13 +11,17 @@ import torch
 pytest.importorskip("triton", reason="the Triton kernels need triton, which is made for Linux")
 
 from qcoder.kernels.gpu.launch import recorded
+from qcoder.kernels.tiled import TiledShape, tile
 from qcoder.model.checkpoint import Checkpoint
 from qcoder.model.config import load_config
 from qcoder.model.decoder import Decoder, Pass
 from qcoder.model.errors import ModelError
 from qcoder.model.gpu_model import GpuModel, gpu_model
+from qcoder.model.gpu_weights import gpu_matrix
 from qcoder.model.local import LocalEngine
+from qcoder.model.matrix import Tiles, TwoPlanes
 from qcoder.model.mixture import Mixture
+from qcoder.model.quant import quantize_int4
 from qcoder.model.registry import network_class
 from qcoder.model.request import GenerationRequest, Prompt
 
@@ -60,6 +64,17 @@ def test_many_tokens_then_few_equal_the_plain_decoder(models: tuple[Decoder, Gpu
         found = fast.forward(part, got, all_logits=True)
         assert (found - wanted).abs().max() < BOUND
         got.check_integrity()
+
+
+def test_two_planes_become_one_matrix_of_int8() -> None:
+    torch.manual_seed(0)
+    matrix, shape = torch.randn(96, 128), TiledShape(96, 128, 4, 128)
+    first = Tiles(tile(*quantize_int4(matrix, 128), shape), shape)
+    left_out = matrix - first.floats(0, 96)
+    planes = TwoPlanes(first, Tiles(tile(*quantize_int4(left_out, 128), shape), shape))
+    found = gpu_matrix(planes)
+    assert found.kind == "int8"
+    assert (found.floats() - planes.floats(0, 96)).abs().max() < 0.6 * matrix.abs().max() / 127
 
 
 def test_sequences_decode_together_as_alone(models: tuple[Decoder, GpuModel]) -> None:
