@@ -37,9 +37,9 @@ from typing import Any, cast
 
 from qcoder.context.index import Index
 from qcoder.context.segments import Document
-from qcoder.lsp_server.completion import DEFAULT_BUDGET, complete, prepare
+from qcoder.lsp_server.completion import complete, prepare
 from qcoder.lsp_server.headless import file_table, workspace_table
-from qcoder.lsp_server.settings import Settings
+from qcoder.lsp_server.settings import DEFAULT_BUDGET, Settings
 from qcoder.lsp_server.snapshot import Snapshot
 from qcoder.model.bench_report import Target, report
 from qcoder.model.engine import Engine

@@ -2,7 +2,7 @@
 
     python -P benchmarks/head_precision.py --format json [--root DIR]
 
-The default model reads the files of a folder (this repository by default, which it was not trained on);
+The default model reads the files of a folder (our own sources by default, which it was not trained on);
 its last hidden states are multiplied with its output matrix as floats and as each way holds it, in the
 compiled kernels. Figures: Kullback-Leibler divergence in nats a token, the share of tokens whose
 likeliest successor is the same, and bytes read a token as a share of int8's, for a vocabulary of
@@ -27,6 +27,7 @@ from torch import Tensor
 from qcoder.kernels.native_library import Native
 from qcoder.kernels.rms_norm import rms_norm
 from qcoder.kernels.tiled import REFINED_SHARE, TiledShape, quantize, tile, untile
+from qcoder.lsp_server.demo import python_sources
 from qcoder.model.bench_report import Target, report
 from qcoder.model.decoder import Decoder
 from qcoder.model.importer import ROUND
@@ -46,7 +47,7 @@ def hidden_states(engine: LocalEngine, root: Path, files: int) -> Tensor:
     """What the output matrix is multiplied with, [tokens, hidden]."""
     model = engine._model
     assert isinstance(model, Decoder)
-    paths = [p for p in sorted(root.rglob("*.py")) if not any(x[0] == "." for x in p.parts[1:])]
+    paths = list(python_sources(root.resolve()))
     step = max(1, len(paths) // files)
     found = []
     for path in paths[::step][:files]:

@@ -2,7 +2,7 @@
 
     python -P benchmarks/kv_int8.py --format json [--root DIR] [--model NAME --tokens 4000]
 
-The default model reads 1,000 tokens of each file of a folder (this repository by default, which it was
+The default model reads 1,000 tokens of each file of a folder (our own sources by default, which it was
 not trained on) with both, and the distributions of the next token are compared: Kullback-Leibler
 divergence in nats a token, and the share of tokens whose likeliest successor is the same. Speed, of
 `--model` if it is given: a prompt of `--tokens`, and a token behind it, alternately, as medians of
@@ -22,6 +22,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from qcoder.lsp_server.demo import python_sources
 from qcoder.model.bench_report import Target, report
 from qcoder.model.generation import PREFILL_CHUNK
 from qcoder.model.local import LocalEngine
@@ -52,7 +53,7 @@ def pair(name: str, context: int, threads: int) -> tuple[NativeModel, NativeMode
 def quality(root: Path, files: int) -> dict[str, Any]:
     """Figures of the default model."""
     first, second, engine = pair("default", READ, 1)
-    paths = [p for p in sorted(root.rglob("*.py")) if not any(x[0] == "." for x in p.parts[1:])]
+    paths = list(python_sources(root.resolve()))
     nats, same, tokens = 0.0, 0, 0
     for path in paths[:: max(1, len(paths) // files)][:files]:
         ids = engine.tokenizer.encode(path.read_text(encoding="utf-8", errors="replace"))

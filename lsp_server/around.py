@@ -63,8 +63,9 @@ class Around:
         """Syntax errors with an insertion at the cursor over `replaced` characters; None: it adds some.
 
         The statements around the cursor are asked first. Without errors they are right in the whole
-        text, too; with more than before they are refused. Only what has errors and adds none, where
-        a bracket is open, is decided by the whole text.
+        text, too; with more than before they are refused. What has errors and adds none, where a
+        bracket is open, is decided by more of the statements behind it, or by the whole text where
+        the errors reach the last of those.
         """
         if (text, replaced) not in self._counted:
             self._counted[text, replaced] = self._errors_with(text, replaced)

@@ -20,6 +20,7 @@ from qcoder.lsp_server.completion_shape import Watch, block_end, either, wants_l
 from qcoder.lsp_server.novel_names import doubted, novel_names
 from qcoder.lsp_server.postprocess import Cleaned, clean, may_complete_here
 from qcoder.lsp_server.prompts import SPECIAL_TOKENS, fim_prompt
+from qcoder.lsp_server.settings import DEFAULT_BUDGET
 from qcoder.lsp_server.snapshot import Snapshot, Suggestion, TextEdit, is_refused
 from qcoder.lsp_server.writing import MIN_BEGINNING, Generated, collect
 from qcoder.model.confidence import Confidence
@@ -35,9 +36,6 @@ from qcoder.model.request import (
     StopRules,
 )
 from qcoder.model.temperature import temperature_for
-
-DEFAULT_BUDGET = 640
-"""Prompt tokens for the default model when nothing is set: what prefills within a keystroke."""
 
 LARGE_BUDGET = 4096
 INVOKED_CONFIDENCE = 0.05

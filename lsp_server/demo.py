@@ -109,16 +109,21 @@ class Paint:
         return self._wrap("2", text)
 
 
-def copy_sources(source: Path, root: Path) -> None:
-    """Copy the Python files of a folder (of our own package: its sources only)."""
+def python_sources(source: Path) -> Iterator[Path]:
+    """The Python files of a folder (of our own package: its sources only), by folder and name."""
     folders = [source / name for name in PACKAGES if (source / name).is_dir()] or [source]
     for folder in folders:
         for file in sorted(folder.rglob("*.py")):
-            if any(part.startswith(".") for part in file.relative_to(source).parts):
-                continue
-            target = root / file.relative_to(source)
-            target.parent.mkdir(parents=True, exist_ok=True)
-            shutil.copyfile(file, target)
+            if not any(part.startswith(".") for part in file.relative_to(source).parts):
+                yield file
+
+
+def copy_sources(source: Path, root: Path) -> None:
+    """Copy the files of `python_sources` into a new folder."""
+    for file in python_sources(source):
+        target = root / file.relative_to(source)
+        target.parent.mkdir(parents=True, exist_ok=True)
+        shutil.copyfile(file, target)
 
 
 def wait_until_ready(client: Client) -> None:

@@ -29,9 +29,9 @@ Without one the kind of the option says it: switch off, add, or take the stricte
 """
 
 
-UNTRUSTED_BUDGET = 640
-"""Prompt tokens that an untrusted workspace may ask for where the user left it to the model: what the
-smallest one takes by itself."""
+DEFAULT_BUDGET = 640
+"""Prompt tokens for the default model when nothing is set: what prefills within a keystroke. As many
+may an untrusted workspace ask for where the user left it to the model."""
 
 
 def _number(default: Any, low: float, high: float, tighten: Tightening = "never") -> Any:
@@ -335,7 +335,7 @@ def _tightened(new: Any, old: Any, metadata: Mapping[str, Any]) -> Any:
     elif rule == "lower":
         allowed = new <= old
     elif rule == "limit":
-        allowed = 0 < new <= (old or UNTRUSTED_BUDGET)
+        allowed = 0 < new <= (old or DEFAULT_BUDGET)
     else:
         allowed = rule == "raise" and new >= old
     if not allowed:
