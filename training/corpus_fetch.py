@@ -17,6 +17,7 @@ import shutil
 import sys
 import tempfile
 from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 from qcoder.training.corpus_sources import SUFFIX_LANGUAGE, Entry, ManifestError, read_manifest
@@ -116,30 +117,39 @@ REGISTRIES = {"pip": ("pip", "=="), "npm": ("npm", "@"), "deb": ("apt-get", "=")
 """Key of `heldout.DOWNLOADS` and what stands between name and version, by kind."""
 
 
-def fetch_all(entries: Sequence[Entry], packages: Path, report: Callable[[str], None]) -> int:
+def fetch_all(
+    entries: Sequence[Entry], packages: Path, report: Callable[[str], None], jobs: int
+) -> int:
     """Fetch what is missing; a package that fails costs itself and one message. Returns failures."""
-    failures = 0
     wanted = [entry for entry in entries if entry.kind != "stdlib"]
-    for number, entry in enumerate(wanted, 1):
+
+    def failed(numbered: tuple[int, Entry]) -> bool:
+        number, entry = numbered
         try:
             if fetch(entry, packages):
                 report(f"[{number}/{len(wanted)}] {entry.kind} {entry.name} {entry.version}")
         except (HeldOutError, OSError, shutil.ReadError) as error:
-            failures += 1
             report(f"[{number}/{len(wanted)}] {entry.kind} {entry.name}: {error}")
-    return failures
+            return True
+        return False
+
+    with ThreadPoolExecutor(jobs) as pool:
+        return sum(pool.map(failed, enumerate(wanted, 1)))
 
 
 def main() -> None:
     """Command line: see the module docstring."""
     parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
     parser.add_argument("--packages", type=Path, required=True)
+    parser.add_argument("--jobs", type=int, default=4, help="packages at a time (default: 4)")
     args = parser.parse_args()
     try:
         entries, _ = read_manifest()
     except ManifestError as error:
         raise SystemExit(str(error)) from None
-    failures = fetch_all(entries, args.packages, lambda line: print(line, file=sys.stderr))
+    failures = fetch_all(
+        entries, args.packages, lambda line: print(line, file=sys.stderr), args.jobs
+    )
     print(f"{failures} packages could not be fetched; the corpus is built from the others")
 
 
