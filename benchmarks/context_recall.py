@@ -244,6 +244,10 @@ def main() -> None:
     parser.add_argument("--aider-seconds", type=float, default=3600.0, help="limit for aider")
     parser.add_argument("--format", choices=("text", "json"), default="text")
     args = parser.parse_args()
+    if find_spec("jedi") is None:
+        raise SystemExit(
+            "jedi, which says what a Python call means, is missing: pip install -e '.[bench]'"
+        )
     with tempfile.TemporaryDirectory() as folder:
         root = args.root or installed_sources(DEFAULT_PACKAGE, Path(folder))
         if not root.is_dir():
