@@ -9,6 +9,7 @@ Files are written under a temporary name and renamed, so that a crash leaves the
 
 from __future__ import annotations
 
+import json
 import os
 import pickle
 from dataclasses import asdict
@@ -83,6 +84,14 @@ def masters_by_name(state: dict[str, Any], average: bool = False) -> dict[str, T
     matrices, others = split_names(names)
     tensors = state.get("average") if average else None
     return dict(zip(matrices + others, tensors or state["optimizer"]["masters"], strict=True))
+
+
+def tokens_seen(folder: Path) -> int:
+    """Tokens that an exported folder was trained on, by its MANIFEST.json; 0 when it does not say."""
+    try:
+        return int(json.loads((folder / "MANIFEST.json").read_text())["training"]["tokens_seen"])
+    except (OSError, ValueError, KeyError, TypeError):
+        return 0
 
 
 def starting_network(init: Path | None, config: NetworkConfig, max_length: int) -> Network:

@@ -95,6 +95,8 @@ def start(plan: Plan, vocab_size: int) -> Training:
             mine.copy_(saved)
         saved_progress = state["progress"]
         progress |= saved_progress if resumed else {"tokens": saved_progress["tokens"]}
+    elif init is not None:
+        progress["tokens"] = checkpoints.tokens_seen(init)
     for p in network.parameters():
         p.data = p.data.bfloat16()
     if plan.device != "cpu":

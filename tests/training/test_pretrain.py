@@ -69,6 +69,15 @@ def test_init_keeps_weights_and_tokens_and_begins_the_schedule_anew(
     assert torch.equal(second.optimizer.masters[0], first.optimizer.masters[0])
 
 
+def test_tokens_of_an_exported_folder_count_on(tmp_path: Path) -> None:
+    assert checkpoints.tokens_seen(tmp_path) == 0
+    manifest = tmp_path / "MANIFEST.json"
+    manifest.write_text('{"name": "somebody else\'s"}')
+    assert checkpoints.tokens_seen(tmp_path) == 0
+    manifest.write_text('{"training": {"tokens_seen": 1234}}')
+    assert checkpoints.tokens_seen(tmp_path) == 1234
+
+
 def test_a_damaged_checkpoint_is_named(plan: Plan) -> None:
     plan.run.mkdir()
     (plan.run / checkpoints.CHECKPOINT).write_bytes(b"PK\x03\x04 cut short")
