@@ -35,12 +35,6 @@ PARALLEL_BYTES = 6_000_000
 MAX_PROCESSES = 8
 SILENCE_S = 60.0
 COMMAND = (sys.executable, "-P", "-m", "qcoder.context.worker")
-# A syntax tree is many small pieces of memory that live as long as its file is read: where they are kept
-# for the next one, in large pages, there are less than half as many page faults. Other C libraries ignore this.
-TUNABLES = (
-    "glibc.malloc.hugetlb=1:glibc.malloc.trim_threshold=1073741824:"
-    "glibc.malloc.mmap_threshold=1073741824:glibc.malloc.top_pad=67108864"
-)
 _POLL_S = 0.5
 _MAX_QUEUED = 256
 _READ_BYTES = 1 << 16
@@ -202,10 +196,7 @@ class _Member:
         wanted = [[r.path, r.known.hash if r.known else None] for r in self.left]
         job = [str(root), exclude, careful, wanted]
         self._last_heard = time.monotonic()
-        environment = {"GLIBC_TUNABLES": TUNABLES, **os.environ}
-        self._process = subprocess.Popen(
-            COMMAND, stdin=subprocess.PIPE, stdout=subprocess.PIPE, env=environment
-        )
+        self._process = subprocess.Popen(COMMAND, stdin=subprocess.PIPE, stdout=subprocess.PIPE)
         unpacker = msgpack.Unpacker(unicode_errors="surrogatepass", max_buffer_size=0)
         with self._process as process:
             assert process.stdin is not None

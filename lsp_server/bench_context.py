@@ -8,7 +8,6 @@ other; what counts is the share of the stable tier's tokens before the first tha
 
 from __future__ import annotations
 
-import gc
 import random
 import statistics
 import tempfile
@@ -19,7 +18,7 @@ from typing import Any
 from qcoder.context.index import Index
 from qcoder.context.pack import pack, render
 from qcoder.context.segments import Document, PackedContext, Tier
-from qcoder.lsp_server.bench_index import make_tree
+from qcoder.lsp_server.bench_index import make_tree, settle
 from qcoder.model.bench_report import Target, report
 from qcoder.model.registry import DEFAULT_FOLDER
 from qcoder.model.tokenizer import Tokenizer
@@ -51,9 +50,7 @@ def run() -> dict[str, Any]:
         packages = make_tree(root)
         index = Index.open(root, Path(folder) / "cache")
         built = index.refresh()
-        # As the server does: what stays is not looked through again by every collection.
-        gc.collect()
-        gc.freeze()
+        settle()
         figures: dict[str, float] = {"files": built.files, "lines": built.lines}
         tokenizer = Tokenizer.load(DEFAULT_FOLDER)
         files = _files(index)

@@ -9,6 +9,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from qcoder.kernels.native_decoder import PAGE_TOKENS
 from qcoder.kernels.native_library import library
 from qcoder.model.local import LocalEngine
 from qcoder.model.native_model import NativeModel
@@ -86,11 +87,13 @@ def test_a_line_edited_in_the_middle_keeps_what_is_behind_it(model: NativeModel)
     mode = MODES["balanced"]
     assert mode is not None
     (stretch,) = reusable(new, 240, [sequence], mode)
-    # The first whole page behind the edit is old[256:288].
-    assert stretch.start == 253
-    assert stretch.end <= len(new) - mode.tail
+    # The first whole page behind the edit, old[256:288], at 253 now, is the lead, computed anew.
+    assert stretch.start == 253 + PAGE_TOKENS * mode.lead
+    assert len(new) - mode.tail - PAGE_TOKENS < stretch.end <= len(new) - mode.tail
+    first = 256 + PAGE_TOKENS * mode.lead
     assert [page.ids for page in stretch.pages] == [
-        tuple(old[at : at + 32]) for at in range(256, 256 + 32 * len(stretch.pages), 32)
+        tuple(old[at : at + PAGE_TOKENS])
+        for at in range(first, first + PAGE_TOKENS * len(stretch.pages), PAGE_TOKENS)
     ]
 
 
