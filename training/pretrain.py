@@ -6,7 +6,8 @@
 Started again with the same run folder it goes on where it stopped; SIGTERM saves and ends it. The
 schedule (`schedule.py`) goes by the share of `--hours` spent, summed over restarts: with a larger
 figure it stays longer at the full learning rate, with a smaller one the decay comes sooner.
-`--init` begins a new schedule from other weights: a checkpoint file or an exported model folder.
+`--init` begins a new schedule from other weights: a checkpoint file or an exported model folder, the
+latter best with `--schedule further`.
 `--smoke` runs the whole way from text to an evaluated model in two minutes (`smoke.py`).
 """
 
@@ -243,6 +244,9 @@ def main() -> None:
     parser.add_argument("--hours", type=float, default=12.0, help="of the whole schedule")
     parser.add_argument("--size", choices=[s for s in SIZES if s != "smoke"], default="nano")
     parser.add_argument("--init", type=Path, help="checkpoint file or exported model folder")
+    parser.add_argument(
+        "--schedule", choices=[s for s in SCHEDULES if s != "smoke"], help="default: by the device"
+    )
     parser.add_argument("--device", default="cuda" if torch.cuda.is_available() else "cpu")
     parser.add_argument("--threads", type=int, default=2)
     parser.add_argument("--seed", type=int, default=1)
@@ -259,7 +263,7 @@ def main() -> None:
     train(
         Plan(
             args.corpus, args.tokenizer, args.run, args.hours, args.size,
-            SCHEDULES["cpu" if args.device == "cpu" else "gpu"], args.init,
+            SCHEDULES[args.schedule or ("cpu" if args.device == "cpu" else "gpu")], args.init,
             args.device, args.threads, args.seed, args.compile,
         )
     )  # fmt: skip

@@ -12,7 +12,7 @@ from qcoder.training.network import SIZES, Network, NetworkConfig
 from qcoder.training.plot import draw, read_log
 from qcoder.training.pretrain import Plan, start, train
 from qcoder.training.rounding import publish_rounded, round_int8
-from qcoder.training.schedule import Phase, Schedule
+from qcoder.training.schedule import SCHEDULES, Phase, Schedule
 
 TINY = NetworkConfig(
     vocab_size=400, hidden_size=48, num_hidden_layers=2, num_attention_heads=3,
@@ -67,6 +67,14 @@ def test_init_keeps_weights_and_tokens_and_begins_the_schedule_anew(
     second = start(replace(plan, run=tmp_path / "other", init=init), vocab_size(plan))
     assert second.progress == {"seconds": 0.0, "steps": 0, "tokens": first.progress["tokens"]}
     assert torch.equal(second.optimizer.masters[0], first.optimizer.masters[0])
+
+
+def test_further_training_begins_below_the_full_rate_and_ends_at_zero() -> None:
+    further, steps = SCHEDULES["further"], 1000
+    assert further.lr_scale(0.0, 0) < 0.05
+    assert further.lr_scale(further.decay_from, steps) == further.peak < 1
+    assert further.lr_scale(1.0, steps) == 0
+    assert SCHEDULES["cpu"].lr_scale(0.5, steps) == 1
 
 
 def test_tokens_of_an_exported_folder_count_on(tmp_path: Path) -> None:
