@@ -13,7 +13,6 @@ from collections import defaultdict
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from functools import lru_cache
-from itertools import repeat
 
 import numpy as np
 from numpy.typing import NDArray
@@ -30,6 +29,7 @@ _OTHER_LANGUAGE = 0.3
 _RECENT = 1.25
 _COMMON_FILES = 20
 _LAYOUTS = 512
+_BUCKETS = 1 << 16
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,7 +62,8 @@ def rank_chunks(index: Index | None, site: Site) -> list[ScoredChunk]:
             record = index.record(path)
             if record is not None and path != site.file.path:
                 records[path] = record
-    found = [chunk for record in records.values() for chunk in _alike(record, site, weights)]
+    marked = _marked(weights)
+    found = [c for record in records.values() for c in _alike(record, site, weights, marked)]
     found.sort(key=lambda chunk: (-chunk.score, chunk.record.path, chunk.start_line))
     return found
 
@@ -89,10 +90,12 @@ def _shortlist(index: Index, site: Site, weights: Mapping[str, float], num_files
     return list(dict.fromkeys([*site.recent[:_MAX_RECENT], *(path for _, path in best)]))
 
 
-def _alike(record: FileRecord, site: Site, weights: Mapping[str, float]) -> list[ScoredChunk]:
+def _alike(
+    record: FileRecord, site: Site, weights: Mapping[str, float], marked: NDArray[np.bool_]
+) -> list[ScoredChunk]:
     facts = record.facts
     words = facts.words
-    shared = _shared(words.identifiers, weights)
+    shared = _shared(words.identifiers, weights, marked)
     if not shared.any():
         return []
     total, mean = sum(weights.values()), sum(weights.values()) / len(weights)
@@ -122,7 +125,25 @@ def _layout(chunks: tuple[bytes, ...]) -> tuple[NDArray[np.uint16], NDArray[np.i
     return positions, np.cumsum([0, *(len(chunk) // 2 for chunk in chunks)])
 
 
-def _shared(identifiers: tuple[str, ...], weights: Mapping[str, float]) -> NDArray[np.float64]:
+def _shared(
+    identifiers: tuple[str, ...], weights: Mapping[str, float], marked: NDArray[np.bool_]
+) -> NDArray[np.float64]:
     """Weights of the names that a file shares with the cursor, by their position in it."""
-    values = map(weights.get, identifiers, repeat(0.0))
-    return np.fromiter(values, np.float64, len(identifiers))
+    values = np.zeros(len(identifiers))
+    for at in np.flatnonzero(marked[_buckets(identifiers)]).tolist():
+        values[at] = weights.get(identifiers[at], 0.0)
+    return values
+
+
+def _marked(names: Iterable[str]) -> NDArray[np.bool_]:
+    """The buckets that some names are in."""
+    marked = np.zeros(_BUCKETS, dtype=np.bool_)
+    marked[[hash(name) % _BUCKETS for name in names]] = True
+    return marked
+
+
+@lru_cache(maxsize=_LAYOUTS)
+def _buckets(identifiers: tuple[str, ...]) -> NDArray[np.uint16]:
+    """A bucket for every name of a file: most that the cursor lacks are told by it alone."""
+    hashes = np.fromiter(map(hash, identifiers), np.int64, len(identifiers))
+    return (hashes % _BUCKETS).astype(np.uint16)

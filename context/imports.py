@@ -39,6 +39,11 @@ class Import:
     names: tuple[str, ...] = ()
     aliases: tuple[tuple[str, str], ...] = ()
 
+    def taken(self) -> list[str]:
+        """What the importing file calls the names that it takes, one by one."""
+        renamed = {original: alias for alias, original in self.aliases}
+        return [renamed.get(name, name) for name in self.names if name != EVERYTHING]
+
     def original(self, name: str) -> str | None:
         """What a name of the importing file is called in the module; None when not from it."""
         for alias, original in self.aliases:

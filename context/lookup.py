@@ -137,12 +137,12 @@ class Lookup:
 
 def _modules_called(statement: Import, name: str) -> Iterator[str]:
     """Module paths that a name may stand for by one import statement."""
-    original = dict(statement.aliases).get(name, name)
-    if original == "":
+    original = statement.original(name)
+    if (name, "") in statement.aliases:
         yield statement.module
-    elif original in statement.names:
+    elif original is not None and original in statement.names:
         yield f"{statement.module}/{original}"
-    elif original == name and not statement.names and name in _last_words(statement.module):
+    elif not statement.names and not statement.aliases and name in _last_words(statement.module):
         yield statement.module
 
 

@@ -2,9 +2,10 @@
 
 A definition's score is the sum of its signals, weighted by `WEIGHTS` (`signals.py` for those that
 point at definitions, `neighbours.py` for those that point at files), times how well it fits what is
-wanted at the cursor: a method after a dot, a name that begins as typed. Definitions are ordered by score for their length. No request reads all files: single
-definitions come first, then files by their own score until there are enough for the budget; only
-one for very many looks at the list of all paths.
+wanted at the cursor (a method after a dot, a name that begins as typed) and how much of its name the
+lines there speak of (`spoken.py`). Definitions are ordered by score for their length. No request
+reads all files: single definitions come first, then files by their own score until there are enough
+for the budget; only one for very many looks at the list of all paths.
 """
 
 from __future__ import annotations
@@ -22,6 +23,7 @@ from qcoder.context.neighbours import FILE_SIGNALS
 from qcoder.context.record import FileRecord, Symbol
 from qcoder.context.signals import SYMBOL_SIGNALS, WEIGHTS
 from qcoder.context.site import Site, Wanted, family
+from qcoder.context.spoken import Spoken
 
 _AROUND = 5.0
 _NEAR_OWN = 3.0
@@ -31,6 +33,7 @@ _LENGTH_POWER = 0.35
 _MAX_REASONS = 3
 _MIN_SHARE = 0.15
 _SPARE = 100
+_SPOKEN = 2.0
 _TEST_FACTOR = 0.3
 _NEARBY = 0.05
 # A smaller request is filled by files that have to do with the cursor's, without looking at all.
@@ -73,7 +76,9 @@ def rank_symbols(
     `lookup` is that of the site; without it only the current file is looked at. With `fill`, very
     many are completed from files that nothing points at.
     """
-    scores = _Scores(site)
+    chain = site.wanted.chain
+    of_module = lookup is not None and bool(chain and lookup.module_files(chain[-1]))
+    scores = _Scores(site, of_module)
     _add_own_file(scores)
     if lookup is not None:
         for name, signal in SYMBOL_SIGNALS.items():
@@ -104,8 +109,9 @@ def file_scores(
 class _Scores:
     """Sums of signals by definition, signal by signal."""
 
-    def __init__(self, site: Site) -> None:
+    def __init__(self, site: Site, of_module: bool) -> None:
         self.site = site
+        self._of_module = of_module
         self.sums: dict[tuple[str, int], dict[str, float]] = defaultdict(dict)
         self.symbols: dict[tuple[str, int], tuple[FileRecord, Symbol]] = {}
 
@@ -121,11 +127,16 @@ class _Scores:
 
     def ranked(self, most: int) -> list[ScoredSymbol]:
         """The best `most`, by value for their length."""
-        fit = _Fit(self.site)
+        fit = _Fit(self.site, self._of_module)
+        # What the dot is behind says nothing about what follows it.
+        behind = self.site.wanted.chain[-1:]
+        near = {name: at for name, at in self.site.near.items() if name not in behind}
+        spoken = Spoken(near, (symbol.name for _, symbol in self.symbols.values()))
         order = []
         for key, signals in self.sums.items():
             record, symbol = self.symbols[key]
             score = sum(signals.values()) * fit.of(record, symbol)
+            score *= 1 + _SPOKEN * spoken.share(symbol.name)
             length = 6 + len(symbol.signature) / _CHARS_PER_TOKEN
             order.append((-score / length**_LENGTH_POWER, key, score))
         return [
@@ -137,8 +148,11 @@ class _Scores:
 class _Fit:
     """How well a definition fits what is wanted at the cursor, as a factor."""
 
-    def __init__(self, site: Site) -> None:
+    def __init__(self, site: Site, of_module: bool) -> None:
         self._wanted = site.wanted
+        # Behind the name of a module stands what is at its top, as if there were no dot.
+        self._is_member = site.wanted.is_member and not of_module
+        self._of_module = of_module
         self._typed = site.wanted.typed.lower()
         self._path = site.file.path
         self._folder = site.file.path.rpartition("/")[0]
@@ -156,11 +170,12 @@ class _Fit:
 
     def _of_kind(self, wanted: Wanted, symbol: Symbol) -> float:
         is_class, is_method = symbol.kind in CLASS_KINDS, bool(symbol.owner)
-        if wanted.is_member:
+        if self._is_member:
             return 1.5 if is_method and not is_class else 0.4 if is_class else 0.5
         if wanted.is_class:
             return 1.5 if is_class else 0.4
-        if is_method and not is_class and self._language not in _BARE_METHODS:
+        bare = self._of_module or self._language not in _BARE_METHODS
+        if is_method and not is_class and bare:
             return 0.25
         return 1.0
 

@@ -12,6 +12,7 @@ import re
 from collections.abc import Iterator
 
 from qcoder.context.declared import Sure, declared, distinct, results, spelled
+from qcoder.context.imports import EVERYTHING
 from qcoder.context.lookup import CLASS_KINDS, Lookup, Pair
 from qcoder.context.record import FileRecord, Symbol
 
@@ -21,6 +22,8 @@ _MAX_BASES_DEPTH = 6
 _MAX_BASES = 8
 _BASE_DECAY = 0.85
 _MAX_FOLLOWED = 2
+_MAX_HANDED_ON = 100
+_PACKAGE_FILES = frozenset({"__init__", "index", "mod", "lib"})
 _LOST = 0.7
 _WORD = re.compile(r"[^\W\d]\w*")
 _SELF = frozenset({"self", "this", "cls", "super()", "super", "@"})
@@ -34,6 +37,7 @@ def members(lookup: Lookup) -> Iterator[Valued]:
     files = lookup.module_files(wanted.chain[-1])
     for path in files:
         yield from _of_module(lookup, path)
+        yield from _handed_on(lookup, path)
     if not files:
         for pair, sure in _classes_of(lookup, wanted.chain):
             for home, method, decay in _members_of(lookup, pair):
@@ -49,6 +53,21 @@ def _of_module(lookup: Lookup, path: str) -> Iterator[Valued]:
         public = symbol.name[:1].isupper() if go else not symbol.name.startswith("_")
         if not symbol.owner and not symbol.nested:
             yield record, symbol, 1.0 if public else 0.3
+
+
+def _handed_on(lookup: Lookup, path: str) -> Iterator[Valued]:
+    """What a package's file imports for others to use: `from .core import Engine`."""
+    record = lookup.record(path)
+    if record is None or posixpath.basename(path).partition(".")[0] not in _PACKAGE_FILES:
+        return
+    for statement in record.facts.imports[:_MAX_HANDED_ON]:
+        if EVERYTHING in statement.names:
+            for inner in lookup.index.resolve(statement.module, path):
+                yield from _of_module(lookup, inner)
+        for name in statement.taken():
+            for home, symbol in lookup.index.imported(statement, name, path):
+                if lookup.record(home.path) is not None:
+                    yield home, symbol, 0.3 if name.startswith("_") else 1.0
 
 
 def _classes_of(lookup: Lookup, chain: tuple[str, ...]) -> list[Sure]:

@@ -13,7 +13,6 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from types import MappingProxyType
 
 from qcoder.context.chunks import ScoredChunk, rarities
-from qcoder.context.imports import EVERYTHING, Import
 from qcoder.context.lookup import CLASS_KINDS, Lookup
 from qcoder.context.receivers import Valued, members
 from qcoder.context.record import FileRecord, Symbol
@@ -54,7 +53,7 @@ def imports(lookup: Lookup, _: Sequence[ScoredChunk]) -> Iterator[Valued]:
     """Definitions that are imported by name, and the methods of such classes."""
     importer = lookup.site.file.path
     for statement in lookup.site.file.facts.imports:
-        for name in _own_names(statement):
+        for name in statement.taken():
             for record, symbol in lookup.index.imported(statement, name, importer):
                 if lookup.record(record.path) is not None:
                     yield record, symbol, 1.0
@@ -91,12 +90,6 @@ def votes(lookup: Lookup, chunks: Sequence[ScoredChunk]) -> Iterator[Valued]:
         visible = [pair for pair in named if lookup.is_visible(pair[0].path)]
         for record, symbol in visible or (named if len(named) <= _MAX_DEFINERS else ()):
             yield record, symbol, vote / math.sqrt(len(visible) or len(named))
-
-
-def _own_names(statement: Import) -> list[str]:
-    """What the importing file calls the names that a statement takes."""
-    renamed = {original: alias for alias, original in statement.aliases}
-    return [renamed.get(name, name) for name in statement.names if name != EVERYTHING]
 
 
 def _methods(record: FileRecord, owner: Symbol, value: float) -> Iterator[Valued]:
