@@ -20,6 +20,7 @@ from qcoder.context.chunks import ScoredChunk
 from qcoder.context.imports import path_distance
 from qcoder.context.lookup import CLASS_KINDS, Lookup
 from qcoder.context.neighbours import FILE_SIGNALS
+from qcoder.context.receivers import SELF_CHAINS
 from qcoder.context.record import FileRecord, Symbol
 from qcoder.context.signals import SYMBOL_SIGNALS, WEIGHTS
 from qcoder.context.site import Site, Wanted, family
@@ -34,6 +35,7 @@ _MAX_REASONS = 3
 _MIN_SHARE = 0.15
 _SPARE = 100
 _SPOKEN = 2.0
+_PRIVATE = 0.5
 _TEST_FACTOR = 0.3
 _NEARBY = 0.05
 # A smaller request is filled by files that have to do with the cursor's, without looking at all.
@@ -153,6 +155,9 @@ class _Fit:
         # Behind the name of a module stands what is at its top, as if there were no dot.
         self._is_member = site.wanted.is_member and not of_module
         self._of_module = of_module
+        # An object calls its own private methods as often as others.
+        of_itself = site.wanted.chain in SELF_CHAINS
+        self._private = 1.0 if of_itself else _PRIVATE
         self._typed = site.wanted.typed.lower()
         self._path = site.file.path
         self._folder = site.file.path.rpartition("/")[0]
@@ -189,7 +194,7 @@ class _Fit:
             return factor * (0.05 if outside and not name[:1].isupper() else 1.0)
         if name.startswith("__"):
             return factor * 0.3
-        return factor * (0.5 if name.startswith(("_", "#")) else 1.0)
+        return factor * (self._private if name.startswith(("_", "#")) else 1.0)
 
 
 def _add_nearby(lookup: Lookup, scores: _Scores, enough: int) -> None:

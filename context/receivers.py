@@ -27,6 +27,8 @@ _PACKAGE_FILES = frozenset({"__init__", "index", "mod", "lib"})
 _LOST = 0.7
 _WORD = re.compile(r"[^\W\d]\w*")
 _SELF = frozenset({"self", "this", "cls", "super()", "super", "@"})
+SELF_CHAINS = frozenset((name,) for name in _SELF)
+"""What stands before a dot behind which an object's own members follow."""
 
 
 def members(lookup: Lookup) -> Iterator[Valued]:

@@ -182,6 +182,17 @@ def test_names_that_the_lines_speak_of_come_first(
     check(index, "new.py", f"import objects\n\n{before}", f"objects.py:{expected}")
 
 
+def test_an_object_calls_its_own_private_methods(tmp_path: Path) -> None:
+    methods = "".join(f"    def {name}(self):\n        pass\n\n" for name in ("wipe", "_load_rows"))
+    index = workspace(tmp_path, {"table.py": f"class Table:\n{methods}"})
+    inside = (
+        "from table import Table\n\nclass Mine(Table):\n    def load_rows(self):\n        self."
+    )
+    outside = "from table import Table\n\ndef load_rows(table: Table):\n    table."
+    names = [[s.symbol.name for s in ranked(index, "new.py", text)] for text in (inside, outside)]
+    assert [found.index("_load_rows") < found.index("wipe") for found in names] == [True, False]
+
+
 def test_the_words_of_a_name() -> None:
     assert words_of("HTTPServerErrors") == {"http", "server", "error"}
     assert words_of("_load_2_classes") == {"load", "2", "classe"}
