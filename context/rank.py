@@ -35,7 +35,7 @@ _MAX_REASONS = 3
 _MIN_SHARE = 0.15
 _SPARE = 100
 _SPOKEN = 2.0
-_PRIVATE = 0.5
+_PRIVATE, _OWN_PRIVATE = 0.5, 0.7
 _TEST_FACTOR = 0.3
 _NEARBY = 0.05
 # A smaller request is filled by files that have to do with the cursor's, without looking at all.
@@ -157,7 +157,7 @@ class _Fit:
         self._of_module = of_module
         # An object calls its own private methods as often as others.
         of_itself = site.wanted.chain in SELF_CHAINS
-        self._private = 1.0 if of_itself else _PRIVATE
+        self._private = _OWN_PRIVATE if of_itself else _PRIVATE
         self._typed = site.wanted.typed.lower()
         self._path = site.file.path
         self._folder = site.file.path.rpartition("/")[0]

@@ -27,6 +27,7 @@ _PACKAGE_FILES = frozenset({"__init__", "index", "mod", "lib"})
 _LOST = 0.7
 _WORD = re.compile(r"[^\W\d]\w*")
 _SELF = frozenset({"self", "this", "cls", "super()", "super", "@"})
+_TYPED_SELF = re.compile(r"def\s+\w+\s*\(\s*self\s*:([^,)=]+)")
 SELF_CHAINS = frozenset((name,) for name in _SELF)
 """What stands before a dot behind which an object's own members follow."""
 
@@ -89,7 +90,7 @@ def _first(lookup: Lookup, name: str) -> list[Sure]:
     """Classes of a name that stands by itself."""
     site = lookup.site
     if name in _SELF:
-        around = _class_around(lookup)
+        around = _typed_self(lookup) or _class_around(lookup)
         return [(around, 1.0)] if around else []
     bare = name.removesuffix("()")
     if name != bare:
@@ -172,6 +173,15 @@ def _methods(lookup: Lookup, file: FileRecord, owner: Symbol) -> Iterator[Pair]:
         for symbol in record.facts.symbols if record is not None else ():
             if record is not None and symbol.owner == full and not symbol.nested:
                 yield record, symbol
+
+
+def _typed_self(lookup: Lookup) -> Pair | None:
+    """The class that a function outside of it names: `def visit(self: Translator, node)`."""
+    before = lookup.site.before
+    typed = _TYPED_SELF.match(before, max(0, before.rfind("def ")))
+    words = _WORD.findall(typed[1]) if typed else []
+    classes = [p for w in words[-1:] for p in lookup.meant(w, lookup.site.file)]
+    return next((pair for pair in classes if pair[1].kind in CLASS_KINDS), None)
 
 
 def _class_around(lookup: Lookup) -> Pair | None:

@@ -108,6 +108,11 @@ def test_imported_name_wins_over_its_namesakes(tmp_path: Path) -> None:
             "shop/base.py:Base.refresh",
         ),
         (
+            "from shop.pool import ConnectionPool\n\nclass Mine:\n    def mine(self):\n        pass\n\n"
+            "def visit(self: ConnectionPool, node):\n    self.",
+            "shop/pool.py:ConnectionPool.borrow",
+        ),
+        (
             "from shop.base import Base\n\nclass Mine(Base):\n    def f(self):\n"
             "        class Local:\n            pass\n\n        self.ref",
             "shop/base.py:Base.refresh",
@@ -122,6 +127,7 @@ def test_imported_name_wins_over_its_namesakes(tmp_path: Path) -> None:
         "spelled",
         "field",
         "base",
+        "typed self",
         "local class",
     ],
 )
