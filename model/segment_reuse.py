@@ -39,7 +39,7 @@ class ReuseMode:
 
 MODES: dict[str, ReuseMode | None] = {
     "exact": None,
-    "balanced": ReuseMode(lead=1, tail=32, least=2, oldest=2),
+    "balanced": ReuseMode(lead=0, tail=64, least=2, oldest=2),
     "fast": ReuseMode(lead=0, tail=16, least=1, oldest=8),
 }
 """By the setting's name; exact attaches nothing, so that every token is that of a cold start."""
