@@ -49,10 +49,12 @@ class Import:
         for alias, original in self.aliases:
             if alias == name:
                 return original or None
+        if EVERYTHING in self.names:
+            return name
         # `import a as b` does not give `a`.
-        renamed = sum(original == name for _, original in self.aliases)
-        plain = self.names.count(name) > renamed
-        return name if plain or EVERYTHING in self.names else None
+        taken = self.names.count(name)
+        plain = taken and taken > sum(original == name for _, original in self.aliases)
+        return name if plain else None
 
 
 def parse_imports(statements: Iterable[str], language: str) -> tuple[Import, ...]:

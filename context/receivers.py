@@ -22,7 +22,7 @@ _MAX_BASES_DEPTH = 6
 _MAX_BASES = 8
 _BASE_DECAY = 0.85
 _MAX_FOLLOWED = 2
-_MAX_HANDED_ON = 100
+_MAX_HANDED_ON = 300
 _PACKAGE_FILES = frozenset({"__init__", "index", "mod", "lib"})
 _LOST = 0.7
 _WORD = re.compile(r"[^\W\d]\w*")
@@ -63,11 +63,14 @@ def _handed_on(lookup: Lookup, path: str) -> Iterator[Valued]:
     record = lookup.record(path)
     if record is None or posixpath.basename(path).partition(".")[0] not in _PACKAGE_FILES:
         return
-    for statement in record.facts.imports[:_MAX_HANDED_ON]:
+    left = _MAX_HANDED_ON
+    for statement in record.facts.imports:
         if EVERYTHING in statement.names:
             for inner in lookup.index.resolve(statement.module, path):
                 yield from _of_module(lookup, inner)
-        for name in statement.taken():
+        names = statement.taken()[:left]
+        left -= len(names)
+        for name in names:
             for home, symbol in lookup.index.imported(statement, name, path):
                 if lookup.record(home.path) is not None:
                     yield home, symbol, 0.3 if name.startswith("_") else 1.0
