@@ -106,7 +106,8 @@ class Architecture(Protocol):
 class Pass:
     """New ids of a sequence to compute; logits of the last `keep` of them are wanted.
 
-    `stop` says that nobody wants them any more: a pass alone then ends between two layers with
+    `moved`: `segment_reuse.Stretch`es to attach on the way, in order; the last `keep` ids stand behind
+    them. `stop` says that nobody wants them any more: a pass alone then ends between two layers with
     `Interrupted`, as if it had not begun. Models with linear attention finish it.
     """
 
@@ -115,6 +116,7 @@ class Pass:
     keep: int
     prefill: bool = False
     stop: Callable[[], bool] | None = None
+    moved: IdSequence[Any] = ()
 
 
 class Network(Protocol):

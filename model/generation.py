@@ -11,7 +11,7 @@ scheduler many.
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Generator, Sequence
+from collections.abc import Callable, Generator, Iterator, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, TypeAlias
 
@@ -126,30 +126,51 @@ def _prefill(
     def unwanted() -> bool:
         return interrupted(request) is not None
 
-    attached = {part.start: part for part in moved}
-    for stop in (*attached, len(ids)):
-        for end in chunk_ends(len(sequence), stop, kept, chunk):
-            ended = interrupted(request)
-            if ended is not None:
-                return ended
-            if end > len(sequence):
-                keep = 1 if end == len(ids) else 0
-                part = list(ids[len(sequence) : end])
-                rows = yield Pass(part, sequence, keep, prefill=True, stop=unwanted)
-                if rows is None:
-                    return interrupted(request) or FinishReason.CANCELLED
-            if end in kept:
-                sequence.snapshot()
-        if stop in attached:
-            sequence.attach(attached[stop].pages)
+    for end, between in passes(len(sequence), len(ids), moved, kept, chunk):
+        ended = interrupted(request)
+        if ended is not None:
+            return ended
+        if end > len(sequence):
+            keep = 1 if end == len(ids) else 0
+            part = _computed(ids, len(sequence), end, between)
+            rows = yield Pass(part, sequence, keep, prefill=True, stop=unwanted, moved=between)
+            if rows is None:
+                return interrupted(request) or FinishReason.CANCELLED
+        if end in kept:
+            sequence.snapshot()
     assert rows is not None, "the last token is always computed"
     return rows[-1]
 
 
-def chunk_ends(start: int, end: int, kept: Sequence[int], chunk: int = PREFILL_CHUNK) -> list[int]:
-    """Where the forward passes from `start` to `end` end: after each chunk, at each of `kept`."""
-    chunks = range(start + chunk, end, chunk)
-    return sorted({*chunks, *(at for at in kept if start < at < end), end})
+def passes(
+    start: int,
+    end: int,
+    moved: Sequence[Stretch] = (),
+    kept: Sequence[int] = (),
+    chunk: int = PREFILL_CHUNK,
+) -> Iterator[tuple[int, list[Stretch]]]:
+    """Where the forward passes from `start` to `end` end, and what is attached on the way in each.
+
+    A pass computes `chunk` tokens at most, and ends at each of `kept`.
+    """
+    at, room = start, chunk
+    between: list[Stretch] = []
+    for stretch in (*moved, None):
+        stop = end if stretch is None else stretch.start
+        for cut in sorted({*range(at + room, stop, chunk), *(k for k in kept if at < k < stop)}):
+            yield cut, between
+            at, room, between = cut, chunk, []
+        if stretch is not None:
+            room -= stop - at
+            at = stretch.end
+            between = [*between, stretch]
+    yield end, between
+
+
+def _computed(ids: Sequence[int], start: int, end: int, moved: Sequence[Stretch]) -> list[int]:
+    """The ids from `start` to `end` that do not stand in a stretch."""
+    edges = [start, *(edge for part in moved for edge in (part.start, part.end)), end]
+    return [id for at in range(0, len(edges), 2) for id in ids[edges[at] : edges[at + 1]]]
 
 
 def _decode(

@@ -22,6 +22,7 @@ from qcoder.kernels.native_decoder import (
     DecoderLayer,
     DecoderShape,
     NativeDecoder,
+    Run,
     TiledMatrix,
 )
 from qcoder.kernels.native_library import Native
@@ -118,21 +119,42 @@ class NativeModel:
 
     def compute(self, passes: Sequence[Pass]) -> list[Tensor]:
         """See `Network.compute`; all in one."""
-        for one in passes:
-            one.sequence.reserve(len(one.sequence) + len(one.ids))
-        rotary = self._decoder.rotary
-        runs = [one.sequence.run(len(one.ids), rotary, one.keep) for one in passes]
+        before = [len(one.sequence) for one in passes]
+        for one, length in zip(passes, before, strict=True):
+            attached = sum(stretch.end - stretch.start for stretch in one.moved)
+            one.sequence.reserve(length + len(one.ids) + attached)
+        runs = [run for one in passes for run in self._runs(one)]
         together = [token for one in passes for token in one.ids]
         x = F.embedding(torch.tensor(together), self._decoder.embedding).float()
         alone = self._small and len(together) <= ALONE_TOKENS
         stop = passes[0].stop if len(passes) == 1 else None
-        logits = self._kernels.forward(x, runs, alone, stop)
+        logits = None
+        try:
+            logits = self._kernels.forward(x, runs, alone, stop)
+        finally:
+            if logits is None:
+                for one, length in zip(passes, before, strict=True):
+                    one.sequence.truncate(length)
         if logits is None:
-            passes[0].sequence.truncate(len(passes[0].sequence))
             raise Interrupted
-        for one in passes:
-            one.sequence.extend(one.ids)
         return list(torch.split(logits, [one.keep for one in passes]))
+
+    def _runs(self, one: Pass) -> list[Run]:
+        """Of a pass: the tokens before each of its stretches, and behind the last one.
+
+        Its sequence then ends behind all of them. In each layer all keys and values are made before
+        any token looks at them, so that runs of one sequence can be computed together.
+        """
+        sequence, rotary, runs, at = one.sequence, self._decoder.rotary, [], 0
+        for stretch in one.moved:
+            count = stretch.start - len(sequence)
+            if count:
+                runs.append(sequence.run(one.ids[at : at + count], rotary, 0))
+            at += count
+            sequence.attach(stretch.pages, stretch.end)
+        if at < len(one.ids):
+            runs.append(sequence.run(one.ids[at:], rotary, one.keep))
+        return runs
 
 
 def kv_bits(kv_cache: str) -> int:

@@ -86,7 +86,8 @@ class PagedSequence:
     """
 
     __slots__ = (
-        "_decoder", "_max_tokens", "_store", "_table", "_turns", "exact", "exact_only", "ids", "pages", "starts",
+        "_ages", "_decoder", "_max_tokens", "_store", "_table", "_turns", "exact", "exact_only", "ids", "pages",
+        "starts",
     )  # fmt: skip
 
     def __init__(
@@ -98,6 +99,7 @@ class PagedSequence:
         self.pages: list[Page] = []
         self.starts: list[int] = []
         self.exact = 0
+        self._ages: list[int] = []  # of what is computed behind each page
         self._turns: list[Tensor] = []
         self._table = np.zeros(16, dtype=PAGE_ENTRY)
 
@@ -111,16 +113,20 @@ class PagedSequence:
 
     @property
     def age(self) -> int:
-        """Of what is computed next: more than that of the oldest page, if any was attached."""
-        return 0 if self.exact == len(self.ids) else 1 + max(page.age for page in self.pages)
+        """Of what is computed next: more than that of the oldest page that was attached."""
+        return self._ages[-1] if self._ages else 0
 
     def reserve(self, tokens: int) -> None:
         """Refuse more than the model's context (`ValueError`); pages are made when written."""
         if tokens > self._max_tokens:
             raise ValueError(f"{tokens} tokens, the cache holds {self._max_tokens}")
 
-    def run(self, count: int, rotary: Rotary, keep: int) -> Run:
-        """Make room for `count` new tokens, of which the last `keep` want logits; see `Run`."""
+    def run(self, ids: list[int], rotary: Rotary, keep: int) -> Run:
+        """Append `ids`, which are to be computed; the last `keep` of them want logits. See `Run`.
+
+        Whoever does not compute them cuts the sequence again.
+        """
+        count = len(ids)
         start, end = len(self.ids), len(self.ids) + count
         self._make_room(start, end)
         # New tokens go into the last pages, which lie 32 positions apart.
@@ -130,6 +136,7 @@ class PagedSequence:
         rows = rotary.rows(start, end)
         pages = self._table[: len(self.pages)].copy()
         pages["count"] = np.diff(self.starts, append=end)
+        self._extend(ids)
         return Run(
             pages,
             first + offsets // PAGE_TOKENS,
@@ -140,27 +147,19 @@ class PagedSequence:
             np.arange(count - keep, count),
         )
 
-    def extend(self, ids: list[int]) -> None:
-        """All layers have computed `ids`: from now on they count."""
-        if self.exact == len(self.ids):
-            self.exact += len(ids)
-        self.ids.extend(ids)
-        for index in range(len(self.pages) - 1, -1, -1):
-            start, page = self.starts[index], self.pages[index]
-            if page.ids:
-                break
-            if len(self.ids) - start >= PAGE_TOKENS:
-                page.ids = tuple(self.ids[start : start + PAGE_TOKENS])
-
-    def attach(self, pages: IdSequence[Page], exact: bool = False) -> None:
+    def attach(self, pages: IdSequence[Page], end: int | None = None, exact: bool = False) -> None:
         """Append full pages that were computed elsewhere, whatever stood before them there.
 
-        `exact`: exactly these tokens stood before them, from the first on.
+        end: of the last page only its first tokens, so that the sequence has that length; `exact`: exactly
+        these tokens stood before them, from the first on.
         """
         for page in pages:
             page.shared = True
-            self._append(page, len(self.ids))
+            age = self.age if exact else max(self.age, 1 + page.age)
+            self._append(page, len(self.ids), age)
             self.ids.extend(page.ids)
+        if end is not None:
+            del self.ids[end:]
         if exact:
             self.exact = len(self.ids)
 
@@ -176,7 +175,7 @@ class PagedSequence:
         del self.ids[length:]
         self.exact = min(self.exact, length)
         used = self._pages_of(length)
-        for part in (self.pages, self.starts, self._turns):
+        for part in (self.pages, self.starts, self._ages, self._turns):
             del part[used:]
         if used and self.starts[-1] + PAGE_TOKENS > length and not self.pages[-1].shared:
             self.pages[-1].ids = ()
@@ -187,7 +186,7 @@ class PagedSequence:
         copy.ids, copy.exact = self.ids[:length], min(self.exact, length)
         used = self._pages_of(length)
         copy.pages, copy.starts = self.pages[:used], self.starts[:used]
-        copy._turns = self._turns[:used]
+        copy._ages, copy._turns = self._ages[:used], self._turns[:used]
         for page in copy.pages:
             page.shared = True
         copy._table = self._table[: max(used, 16)].copy()
@@ -195,7 +194,8 @@ class PagedSequence:
 
     def check_integrity(self) -> None:
         """Assert what must always hold; keys and values of known tokens are finite numbers."""
-        assert len(self.pages) == len(self.starts) == len(self._turns) <= len(self._table)
+        assert len(self.pages) == len(self.starts) == len(self._ages) == len(self._turns)
+        assert len(self.pages) <= len(self._table)
         assert self.exact <= len(self.ids) <= self._max_tokens
         ends = [*self.starts[1:], len(self.ids)] if self.starts else []
         for index, (page, start, end) in enumerate(zip(self.pages, self.starts, ends, strict=True)):
@@ -206,6 +206,17 @@ class PagedSequence:
             assert self._table["turn"][index] == self._turns[index].data_ptr()
             if self._decoder.shape.kv_bits == 16:
                 assert bool(page.data.view(torch.float16).isfinite().all())
+
+    def _extend(self, ids: list[int]) -> None:
+        if self.exact == len(self.ids):
+            self.exact += len(ids)
+        self.ids.extend(ids)
+        for index in range(len(self.pages) - 1, -1, -1):
+            start, page = self.starts[index], self.pages[index]
+            if page.ids:
+                break
+            if len(self.ids) - start >= PAGE_TOKENS:
+                page.ids = tuple(self.ids[start : start + PAGE_TOKENS])
 
     def _pages_of(self, length: int) -> int:
         return int(np.searchsorted(self.starts, length, side="left"))
@@ -220,13 +231,14 @@ class PagedSequence:
             self.pages[-1].age = max(age, self.pages[-1].age)
             start = self.starts[-1] + PAGE_TOKENS
         for position in range(start, end, PAGE_TOKENS):
-            self._append(Page(self._store, age), position)
+            self._append(Page(self._store, age), position, age)
 
-    def _append(self, page: Page, position: int) -> None:
+    def _append(self, page: Page, position: int, age: int) -> None:
         index, turn = len(self.pages), self._decoder.turn(position)
         if index == len(self._table):
             self._table = np.concatenate([self._table, np.zeros_like(self._table)])
         self._table[index] = (page.data.data_ptr(), turn.data_ptr(), 0)
         self.pages.append(page)
         self.starts.append(position)
+        self._ages.append(age)
         self._turns.append(turn)

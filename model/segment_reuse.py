@@ -2,6 +2,7 @@
 
 Behind an edited line, in a file that was moved within the pack, the tokens are those of pages that were
 computed before, at another position and behind other text. Positions cost nothing (`paged_cache.py`).
+A stretch of pages begins with a whole one; of the last one the first tokens may be all that is used.
 What other text they were computed behind makes a difference that fades with the distance to what changed
 (CacheBlend, arXiv 2405.16444; EPIC, arXiv 2410.15332): so the tokens up to the first whole page, more of
 them if a mode says so, and the last tokens of the prompt, which decide most about what comes next, are
@@ -18,6 +19,7 @@ import numpy as np
 
 from qcoder.kernels.native_decoder import PAGE_TOKENS
 from qcoder.model.paged_cache import Page, PagedSequence
+from qcoder.model.prefix_cache import common_prefix
 
 BASE = np.uint64(0x9E3779B97F4A7C15)
 """Of the rolling hash, modulo 2^64; odd, so that it can be divided by."""
@@ -39,7 +41,7 @@ class ReuseMode:
 
 MODES: dict[str, ReuseMode | None] = {
     "exact": None,
-    "balanced": ReuseMode(lead=0, tail=64, least=2, oldest=2),
+    "balanced": ReuseMode(lead=0, tail=56, least=2, oldest=2),
     "fast": ReuseMode(lead=0, tail=16, least=1, oldest=8),
 }
 """By the setting's name; exact attaches nothing, so that every token is that of a cold start."""
@@ -73,15 +75,11 @@ def allowed(wanted: str, manifest: Mapping[str, Any]) -> str:
 
 @dataclass(frozen=True, slots=True)
 class Stretch:
-    """Pages for the tokens of a prompt from `start` on."""
+    """Pages for the tokens of a prompt from `start` to `end`; of the last one perhaps the first tokens only."""
 
     start: int
+    end: int
     pages: tuple[Page, ...]
-
-    @property
-    def end(self) -> int:
-        """Where they end."""
-        return self.start + PAGE_TOKENS * len(self.pages)
 
 
 def reusable(
@@ -97,11 +95,11 @@ def reusable(
     for position in _candidates(ids, start, limit, known):
         if position < at:
             continue
-        pages = _longest(ids, position, limit, known)
-        if len(pages) >= mode.lead + mode.least:
-            first = position + PAGE_TOKENS * mode.lead
-            found.append(Stretch(first, pages[mode.lead :]))
-            at = found[-1].end
+        end, pages = _longest(ids, position, limit, known, mode.oldest)
+        first = position + PAGE_TOKENS * mode.lead
+        if end - first >= PAGE_TOKENS * mode.least:
+            found.append(Stretch(first, end, pages[mode.lead :]))
+            at = end
     for stretch in found:
         for page in stretch.pages:
             page.shared = True  # whoever has it now may be cut and go on writing
@@ -165,23 +163,26 @@ def _candidates(
 
 
 def _longest(
-    ids: Sequence[int], position: int, limit: int, known: dict[int, list[_Place]]
-) -> tuple[Page, ...]:
-    """The longest row of neighbouring pages of one sequence that stands at `position`."""
-    best: tuple[Page, ...] = ()
+    ids: Sequence[int], position: int, limit: int, known: dict[int, list[_Place]], oldest: int
+) -> tuple[int, tuple[Page, ...]]:
+    """The longest row of neighbouring pages of one sequence that stands at `position`, and where it ends."""
+    best: tuple[int, tuple[Page, ...]] = (position, ())
     window = np.array([ids[position : position + PAGE_TOKENS]], dtype=np.uint64)
     for place in known.get(int(_hashes(window)[0]), ()):
         pages: list[Page] = []
         at, index, sequence = position, place.index, place.sequence
-        while at + PAGE_TOKENS <= limit and index < len(sequence.pages):
+        while at < limit and index < len(sequence.pages):
             page = sequence.pages[index]
             side_by_side = (
                 not pages or sequence.starts[index - 1] + PAGE_TOKENS == sequence.starts[index]
             )
-            if not side_by_side or page.ids != tuple(ids[at : at + PAGE_TOKENS]):
+            same = common_prefix(page.ids, ids[at : min(at + PAGE_TOKENS, limit)])
+            if not side_by_side or not same or page.age > oldest:
                 break
             pages.append(page)
-            at, index = at + PAGE_TOKENS, index + 1
-        if len(pages) > len(best):
-            best = tuple(pages)
+            at, index = at + same, index + 1
+            if same < PAGE_TOKENS:
+                break
+        if at > best[0]:
+            best = at, tuple(pages)
     return best

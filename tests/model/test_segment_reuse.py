@@ -11,6 +11,9 @@ from hypothesis import strategies as st
 
 from qcoder.kernels.native_decoder import PAGE_TOKENS
 from qcoder.kernels.native_library import library
+from qcoder.model.decoder import Pass
+from qcoder.model.errors import Interrupted
+from qcoder.model.generation import passes
 from qcoder.model.local import LocalEngine
 from qcoder.model.native_model import NativeModel
 from qcoder.model.paged_cache import PagedSequence
@@ -75,9 +78,59 @@ def fill(model: NativeModel, sequence: PagedSequence, ids: list[int], stretches:
         if stretch.start > len(sequence):
             with torch.inference_mode():
                 model.forward(ids[len(sequence) : stretch.start], sequence)
-        sequence.attach(stretch.pages)
+        sequence.attach(stretch.pages, stretch.end)
     with torch.inference_mode():
         return model.forward(ids[len(sequence) :], sequence)
+
+
+@pytest.mark.parametrize("chunk", [1, 7, 31, 50, 64, 300])
+def test_a_pass_over_several_stretches_is_that_of_one_after_the_other(
+    model: NativeModel, chunk: int
+) -> None:
+    parts = [ids_of(size, seed) for seed, size in enumerate((40, 170, 200, 90, 64))]
+    source = computed(model, [token for part in parts for token in part])
+    ids = [*parts[3], 5, 6, *parts[1], *ids_of(9, 9), *parts[2], 7, *parts[4], 8, 9]
+    stretches = reusable(ids, 0, [source], FREE)
+    assert len(stretches) >= 3
+    model._store._free.clear()  # new memory is zeros, so that whole pages can be compared
+    slow, fast = model.new_sequence(), model.new_sequence()
+    expected = fill(model, slow, ids, stretches)
+    asked = []
+    with torch.inference_mode():
+        for end, between in passes(0, len(ids), stretches, chunk=chunk):
+            begin = len(fast)
+            inside = {at for part in between for at in range(part.start, part.end)}
+            new = [ids[at] for at in range(begin, end) if at not in inside]
+            asked.append(len(new))
+            if end > begin:
+                keep = int(end == len(ids))
+                (found,) = model.compute([Pass(new, fast, keep, prefill=True, moved=between)])
+    fast.check_integrity()
+    assert fast.ids == slow.ids == ids
+    assert torch.equal(found[-1], expected)
+    assert all(torch.equal(a.data, b.data) for a, b in zip(fast.pages, slow.pages, strict=True))
+    assert [p.age for p in fast.pages] == [p.age for p in slow.pages]
+    assert max(asked) <= chunk
+    assert len(asked) <= sum(asked) // chunk + 2
+
+
+def test_a_pass_over_stretches_that_is_interrupted_leaves_nothing(model: NativeModel) -> None:
+    old = ids_of(300, 1)
+    source = computed(model, old)
+    ids = [*old[:70], 5, *old[80:]]
+    sequence = source.copy_prefix(70)
+    stretches = reusable(ids, 70, [source], FREE)
+    new = [*ids[70 : stretches[0].start], *ids[stretches[-1].end :]]
+    asked = iter([False, True])
+    with torch.inference_mode(), pytest.raises(Interrupted):
+        model.compute(
+            [Pass(new, sequence, 1, prefill=True, stop=lambda: next(asked), moved=stretches)]
+        )
+    assert sequence.ids == old[:70]
+    sequence.check_integrity()
+    with torch.inference_mode():
+        (found,) = model.compute([Pass(new, sequence, 1, prefill=True, moved=stretches)])
+    assert torch.equal(found[0], fill(model, source.copy_prefix(70), ids, stretches))
 
 
 def test_a_line_edited_in_the_middle_keeps_what_is_behind_it(model: NativeModel) -> None:
@@ -210,9 +263,8 @@ def test_random_edits_never_break_the_cache(model: NativeModel, data: st.DataObj
         text = ([*text[:at], *new, *text[at + gone :]] or [1])[:400]
         moved = reusable(text, cache.longest(text), cache.sequences, FREE)
         assert all(
-            text[s.start + i * 32 :][:32] == list(p.ids)
+            text[s.start : s.end] == [id for page in s.pages for id in page.ids][: s.end - s.start]
             for s in moved
-            for i, p in enumerate(s.pages)
         )
         sequence, _ = cache.acquire(text, len(text))
         logits = fill(model, sequence, text, moved)
