@@ -20,7 +20,9 @@ struct Activations {
 using TileFunction = void (*)(const uint8_t* weights, int groups, const Activations& x,
                               const int64_t* rows, float* const* out, int64_t count);
 
-constexpr int kAhead = 12288;  // bytes between what is multiplied and what is fetched
+// Bytes between what is multiplied and what is fetched, one line a group, of tiles at least as long: that finds
+// the next page of memory in time, and the processor fetches the lines between by itself.
+constexpr int kAhead = 12288;
 constexpr int kKeys = 32;      // tokens of a page of the KV cache
 constexpr int kKeyGroup = 32;  // columns of an int8 key that share a scale
 
