@@ -18,7 +18,8 @@ from typing import Any
 from qcoder.context.index import Index
 from qcoder.context.pack import pack, render
 from qcoder.context.segments import Document, PackedContext, Tier
-from qcoder.lsp_server.bench_index import make_tree, settle
+from qcoder.lsp_server.bench_index import make_tree
+from qcoder.lsp_server.pauses import keep_what_is_there, search_seldom
 from qcoder.model.bench_report import Target, report
 from qcoder.model.registry import DEFAULT_FOLDER
 from qcoder.model.tokenizer import Tokenizer
@@ -50,7 +51,8 @@ def run() -> dict[str, Any]:
         packages = make_tree(root)
         index = Index.open(root, Path(folder) / "cache")
         built = index.refresh()
-        settle()
+        search_seldom()  # as the server does
+        keep_what_is_there()
         figures: dict[str, float] = {"files": built.files, "lines": built.lines}
         tokenizer = Tokenizer.load(DEFAULT_FOLDER)
         files = _files(index)

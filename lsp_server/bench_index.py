@@ -7,7 +7,6 @@ A save is timed from the end of the write, through the watcher, to the answer th
 
 from __future__ import annotations
 
-import gc
 import json
 import os
 import random
@@ -30,6 +29,7 @@ from qcoder.context.languages import grammar, language_of
 from qcoder.context.report import cpu_seconds, resident_mb
 from qcoder.context.segments import Document
 from qcoder.context.watch import Watcher
+from qcoder.lsp_server.pauses import keep_what_is_there, search_seldom
 from qcoder.model.bench_report import Target, report
 
 MIN_LINES = 1_000_000
@@ -103,12 +103,6 @@ def _spread(name: str, milliseconds: list[float]) -> dict[str, float]:
     return {f"{name}_p50_ms": statistics.median(ordered), f"{name}_p99_ms": last}
 
 
-def settle() -> None:
-    """As the server does after a scan: what stays is not looked through again by every collection."""
-    gc.collect()
-    gc.freeze()
-
-
 def make_tree(root: Path) -> list[str]:
     """Copy packages into a git repository until it has the lines; their names."""
     site = Path(sysconfig.get_paths()["purelib"])
@@ -172,7 +166,7 @@ def _measure_saves(root: Path, cache: Path) -> dict[str, Any]:
     """In the child: write files as an editor does, one after the other, and wait for each."""
     index = Index.open(root, cache)
     index.refresh()
-    settle()
+    keep_what_is_there()
     known = threading.Condition()
 
     def update(paths: frozenset[str] | None) -> None:
@@ -207,7 +201,7 @@ def _measure_saves(root: Path, cache: Path) -> dict[str, Any]:
 def _measure_typing(root: Path, cache: Path) -> dict[str, Any]:
     """In the child: one more line in open buffers, each after a first version of it."""
     index = Index.open(root, cache)
-    settle()
+    keep_what_is_there()
     rng = random.Random(SEED)
     python = [path for path in index.paths() if path.endswith(".py")]
     milliseconds = []
@@ -242,6 +236,7 @@ def _measure_parse(root: Path, cache: Path) -> dict[str, Any]:
 def main() -> None:
     """The child process: one measurement, printed as JSON."""
     what, root, cache = sys.argv[1:]
+    search_seldom()  # as the server does
     measure = {
         "start": _measure_start,
         "saves": _measure_saves,

@@ -180,12 +180,14 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """Run one command; returns the exit code (argparse exits with 2 by itself)."""
     # After --version and --help.
     from qcoder.lsp_server.headless import InputError
+    from qcoder.lsp_server.pauses import search_seldom
     from qcoder.model.errors import ModelError
 
     args = build_parser().parse_args(arguments)
     logging.basicConfig(
         stream=sys.stderr, level=logging.WARNING, format="%(levelname)s %(message)s"
     )
+    search_seldom()
     module, _, function = COMMANDS[args.command].partition(":")
     try:
         code: int = getattr(importlib.import_module(module), function)(args)

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, BinaryIO, cast
 
 from qcoder import __version__
 from qcoder.lsp_server.framing import FrameReader
+from qcoder.lsp_server.pauses import search_seldom
 from qcoder.model.processes import is_running
 
 if TYPE_CHECKING:
@@ -50,6 +51,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
     # The engine's thread leaves Python at each kernel and must soon come in again.
     sys.setswitchinterval(SWITCH_S)
+    search_seldom()
     server = make_server(args.config)
     try:
         serve(server, args)

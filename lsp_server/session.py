@@ -7,7 +7,6 @@ Handlers only take snapshots and queue work.
 
 from __future__ import annotations
 
-import gc
 import logging
 import queue
 import threading
@@ -25,6 +24,7 @@ from qcoder.lsp_server.activity import Activity
 from qcoder.lsp_server.engines import load_engine
 from qcoder.lsp_server.headless import file_table, workspace_table
 from qcoder.lsp_server.jobs import EngineThread
+from qcoder.lsp_server.pauses import keep_what_is_there
 from qcoder.lsp_server.protocol import Status
 from qcoder.lsp_server.settings import FILE_NAME, Settings
 from qcoder.lsp_server.snapshot import Snapshot
@@ -341,9 +341,7 @@ class Session:
             self._show_again(folder)
             index.save()
             index.read_history()
-            # The index stays: without this, collections while packing look through all of it.
-            gc.collect()
-            gc.freeze()
+            keep_what_is_there()
             self._build_table(folder)
         finally:
             self._on_progress(1, 1)
