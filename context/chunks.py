@@ -13,6 +13,7 @@ from collections import defaultdict
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from functools import lru_cache
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -104,18 +105,27 @@ def _alike(
     factor *= 1 + 0.2 / (1 + path_distance(record.path, site.file.path))
     factor *= 1 if family(facts.language) == family(site.file.facts.language) else _OTHER_LANGUAGE
     reason = "same file" if own else "recent file" if record.path in site.recent else "similar code"
-    # Sums over the names of each chunk, as differences of running sums: [chunks + 1].
     positions, ends = _layout(words.chunks)
     values = shared[positions]
-    weight = np.diff(np.concatenate(([0.0], np.cumsum(values)))[ends])
-    common = np.diff(np.concatenate(([0], np.cumsum(values > 0)))[ends])
-    scores = factor * weight / (total + (np.diff(ends) - common) * mean)
+    weight = _sums(values, ends)
+    if factor * weight.max(initial=0.0) < _MIN_SIMILARITY * total:
+        return []
+    others = ends[1:] - ends[:-1] - _sums(values > 0, ends)
+    scores = factor * weight / (total + others * mean)
     found = []
     for number in np.flatnonzero(scores >= _MIN_SIMILARITY).tolist():
         start, end = number * CHUNK_LINES, min((number + 1) * CHUNK_LINES, facts.lines)
         if end > start and not (own and start < site.hidden_end and end > site.hidden_start):
             found.append(ScoredChunk(record, start, end, float(scores[number]), reason))
     return found
+
+
+def _sums(values: NDArray[Any], ends: NDArray[np.int64]) -> NDArray[Any]:
+    """Sums over the names of each chunk, as differences of running sums; ends: [chunks + 1]."""
+    running = np.zeros(len(values) + 1, dtype=np.float64 if values.dtype == float else np.int64)
+    np.cumsum(values, out=running[1:])
+    at_ends = running[ends]
+    return at_ends[1:] - at_ends[:-1]
 
 
 @lru_cache(maxsize=_LAYOUTS)

@@ -113,19 +113,23 @@ class _Scores:
 
     def __init__(self, site: Site, of_module: bool) -> None:
         self.site = site
-        self._of_module = of_module
-        self.sums: dict[tuple[str, int], dict[str, float]] = defaultdict(dict)
+        self._path, self._of_module = site.file.path, of_module
+        self.sums: dict[tuple[str, int], dict[str, float]] = {}
         self.symbols: dict[tuple[str, int], tuple[FileRecord, Symbol]] = {}
 
     def add(self, record: FileRecord, symbol: Symbol, value: float, reason: str) -> None:
         """Add a signal; the current file's visible lines are never a candidate."""
-        if record.path == self.site.file.path and _is_in_window(self.site, record, symbol):
+        path = record.path
+        if path == self._path and _is_in_window(self.site, record, symbol):
             return
-        key = (record.path, symbol.start_byte)
-        own = self.sums[key]
+        key = (path, symbol.start_byte)
+        own = self.sums.get(key)
+        if own is None:
+            own = self.sums[key] = {}
+            self.symbols[key] = (record, symbol)
         # One signal may point at a definition in several ways: the best of them counts.
-        own[reason] = max(own.get(reason, 0.0), value)
-        self.symbols[key] = (record, symbol)
+        if value > own.get(reason, -1.0):
+            own[reason] = value
 
     def ranked(self, most: int) -> list[ScoredSymbol]:
         """The best `most`, by value for their length."""
@@ -138,7 +142,8 @@ class _Scores:
         for key, signals in self.sums.items():
             record, symbol = self.symbols[key]
             score = sum(signals.values()) * fit.of(record, symbol)
-            score *= 1 + _SPOKEN * spoken.share(symbol.name)
+            if spoken.anything:
+                score *= 1 + _SPOKEN * spoken.share(symbol.name)
             length = 6 + len(symbol.signature) / _CHARS_PER_TOKEN
             order.append((-score / length**_LENGTH_POWER, key, score))
         return [

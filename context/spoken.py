@@ -34,14 +34,16 @@ class Spoken:
         for name in names if self._closeness else ():
             candidates += 1
             count.update(words_of(name))
+        self.anything = bool(self._closeness)
         self._rarity = {word: math.log((1 + candidates) / number) for word, number in count.items()}
 
     def share(self, name: str) -> float:
         """How much of a name (0 to 1) the lines at the cursor speak of."""
-        if not self._closeness:
+        words = words_of(name)
+        if self._closeness.keys().isdisjoint(words):
             return 0.0
         said = total = 0.0
-        for word in words_of(name):
+        for word in words:
             rarity = self._rarity.get(word, 1.0)
             total += rarity
             said += rarity * self._closeness.get(word, 0.0)
