@@ -57,12 +57,12 @@ def exported(
 
 def meant(name: str, called: str, record: FileRecord) -> list[Symbol]:
     """Definitions of a file that others import by a name; its default is `called` so elsewhere."""
-    symbols = [symbol for symbol in record.facts.symbols if not symbol.nested]
-    top = [symbol for symbol in symbols if not symbol.owner]
-    here = [symbol for symbol in top if symbol.name == name]
+    named = record.facts.named(name)
+    here = [symbol for symbol in named if not symbol.owner]
     if not here and name == DEFAULT:
+        top = record.facts.members("")
         default = [symbol for symbol in top if symbol.signature.startswith("export default")]
         return default or [symbol for symbol in top if symbol.name == called]
     if not here and record.facts.language in _MEMBERS_TOO:
-        return [symbol for symbol in symbols if symbol.name == name]
+        return list(named)
     return here

@@ -164,17 +164,16 @@ def _members_of(lookup: Lookup, start: Pair) -> Iterator[Valued]:
 
 def _methods(lookup: Lookup, file: FileRecord, owner: Symbol) -> Iterator[Pair]:
     full = owner.full_name
-    for symbol in file.facts.symbols:
-        if symbol.owner == full and not symbol.nested:
-            yield file, symbol
+    for symbol in file.facts.members(full):
+        yield file, symbol
     if lookup.family not in ("go", "rust", "c"):
         return
     # Methods are written outside of the type, in any file of the package.
     folder = posixpath.dirname(file.path)
     for path in lookup.index.in_folder(folder):
         record = lookup.record(path) if path != file.path else None
-        for symbol in record.facts.symbols if record is not None else ():
-            if record is not None and symbol.owner == full and not symbol.nested:
+        if record is not None:
+            for symbol in record.facts.members(full):
                 yield record, symbol
 
 

@@ -109,6 +109,10 @@ class Facts:
         """Definitions of a name outside functions, in file order."""
         return _by_name(self.packed_outline).get(name, ())
 
+    def members(self, owner: str) -> Sequence[Symbol]:
+        """Definitions outside functions that have this dotted `owner`, in file order."""
+        return _by_owner(self.packed_outline).get(owner, ())
+
     def owners(self, owner: str) -> Sequence[Symbol]:
         """Definitions that a symbol's dotted `owner` may mean, in file order."""
         return _owners(self.packed_outline).get(owner, ())
@@ -238,6 +242,15 @@ def _by_name(packed: bytes) -> Mapping[str, Sequence[Symbol]]:
     for symbol in _outline(packed).symbols:
         if not symbol.nested:
             found.setdefault(symbol.name, []).append(symbol)
+    return found
+
+
+@lru_cache(maxsize=_LOOKED_UP)
+def _by_owner(packed: bytes) -> Mapping[str, Sequence[Symbol]]:
+    found: dict[str, list[Symbol]] = {}
+    for symbol in _outline(packed).symbols:
+        if not symbol.nested:
+            found.setdefault(symbol.owner, []).append(symbol)
     return found
 
 

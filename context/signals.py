@@ -95,10 +95,8 @@ def votes(lookup: Lookup, chunks: Sequence[ScoredChunk]) -> Iterator[Valued]:
 def _methods(record: FileRecord, owner: Symbol, value: float) -> Iterator[Valued]:
     if owner.kind not in CLASS_KINDS:
         return
-    full = owner.full_name
-    for symbol in record.facts.symbols:
-        if symbol.owner == full and not symbol.nested:
-            yield record, symbol, value
+    for symbol in record.facts.members(owner.full_name):
+        yield record, symbol, value
 
 
 SYMBOL_SIGNALS: Mapping[str, SymbolSignal] = MappingProxyType(
