@@ -22,3 +22,9 @@ def keep_what_is_there() -> None:
     """After a scan: the index stays, and is not looked through again."""
     gc.collect()
     gc.freeze()
+
+
+def free_what_is_gone() -> None:
+    """Find all garbage now, also among what was there before a scan: a model that nobody has any more."""
+    gc.unfreeze()
+    keep_what_is_there()

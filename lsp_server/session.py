@@ -24,14 +24,14 @@ from qcoder.lsp_server.activity import Activity
 from qcoder.lsp_server.engines import load_engine
 from qcoder.lsp_server.headless import file_table, workspace_table
 from qcoder.lsp_server.jobs import EngineThread
-from qcoder.lsp_server.pauses import keep_what_is_there
+from qcoder.lsp_server.pauses import free_what_is_gone, keep_what_is_there
 from qcoder.lsp_server.protocol import Status
 from qcoder.lsp_server.settings import FILE_NAME, Settings
 from qcoder.lsp_server.snapshot import Snapshot
 from qcoder.model.adapted import adapted_folder
 from qcoder.model.engine import Engine
 from qcoder.model.ngram import SuffixTable
-from qcoder.model.request import Priority
+from qcoder.model.request import CancelToken, Priority
 
 logger = logging.getLogger(__name__)
 
@@ -149,7 +149,12 @@ class Session:
         for folder in self.folders:
             folder.table = None
         self.activity.begin("loading", LOADING)
-        load = partial(load_engine, self.settings, self._only_root())
+        settings, root = self.settings, self._only_root()
+
+        def load(token: CancelToken) -> Engine:
+            free_what_is_gone()  # never two models in memory
+            return load_engine(settings, root, token)
+
         self.engine_thread.submit("load", Priority.COMPLETION, load, self._loaded)
 
     def _only_root(self) -> Path | None:
