@@ -169,6 +169,7 @@ class _Fit:
         self._language = family(site.file.facts.language)
         self._in_test = _TEST_PATH.search(self._path) is not None
         self._of_paths: dict[str, float] = {}
+        self._of_kinds: dict[tuple[str, bool], float] = {}
 
     def of(self, record: FileRecord, symbol: Symbol) -> float:
         """The factor; 1 for an average definition that may well be meant."""
@@ -176,10 +177,14 @@ class _Fit:
         if of_path is None:
             away = not self._in_test and _TEST_PATH.search(record.path) is not None
             of_path = self._of_paths[record.path] = _TEST_FACTOR if away else 1.0
-        return of_path * self._of_kind(self._wanted, symbol) * self._of_name(record, symbol)
+        kind = (symbol.kind, bool(symbol.owner))
+        of_kind = self._of_kinds.get(kind)
+        if of_kind is None:
+            of_kind = self._of_kinds[kind] = self._of_kind(self._wanted, *kind)
+        return of_path * of_kind * self._of_name(record, symbol)
 
-    def _of_kind(self, wanted: Wanted, symbol: Symbol) -> float:
-        is_class, is_method = symbol.kind in CLASS_KINDS, bool(symbol.owner)
+    def _of_kind(self, wanted: Wanted, kind: str, is_method: bool) -> float:
+        is_class = kind in CLASS_KINDS
         if self._is_member:
             return 1.5 if is_method and not is_class else 0.4 if is_class else 0.5
         if wanted.is_class:

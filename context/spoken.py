@@ -42,11 +42,12 @@ class Spoken:
         words = words_of(name)
         if self._closeness.keys().isdisjoint(words):
             return 0.0
+        rarity_of, closeness_of = self._rarity.get, self._closeness.get
         said = total = 0.0
         for word in words:
-            rarity = self._rarity.get(word, 1.0)
+            rarity = rarity_of(word, 1.0)
             total += rarity
-            said += rarity * self._closeness.get(word, 0.0)
+            said += rarity * closeness_of(word, 0.0)
         return said / (total + _SMOOTHING) if said else 0.0
 
 

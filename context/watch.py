@@ -35,7 +35,7 @@ logger = logging.getLogger(__name__)
 OnChange = Callable[[frozenset[str] | None], None]
 """Gets changed paths, relative with slashes (a folder stands for what is in it), or None: all."""
 
-SETTLE_S = 0.005
+SETTLE_S = 0.002
 DEBOUNCE_S = 0.1
 MAX_DELAY_S = 1.0
 FEW = 16
