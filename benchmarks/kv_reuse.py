@@ -26,19 +26,23 @@ from pathlib import Path
 import torch
 
 from qcoder.model.bench_report import Target, report
+from qcoder.model.decoder import Pass
+from qcoder.model.generation import to_compute
 from qcoder.model.local import LocalEngine
 from qcoder.model.manifest import MANIFEST
 from qcoder.model.native_model import NativeModel
 from qcoder.model.paged_cache import Page, PagedSequence
 from qcoder.model.prefix_cache import common_prefix
 from qcoder.model.request import GenerationRequest, Prompt
-from qcoder.model.segment_reuse import MODES, ReuseMode, Stretch, reusable
+from qcoder.model.segment_reuse import MODES, ReuseMode, reusable
 
 TOKENS = 1000
 STABLE = 32768
 PROCESS = """
 import json, sys
 from pathlib import Path
+from qcoder.model.decoder import Pass
+from qcoder.model.generation import to_compute
 from qcoder.model.local import LocalEngine
 from qcoder.model.request import GenerationRequest, Prompt
 model, folder, count = sys.argv[1:]
@@ -96,16 +100,11 @@ def with_reuse(
 ) -> tuple[torch.Tensor, float]:
     """Log probabilities of the next token, and the share of tokens that were computed."""
     shared = common_prefix(old.ids, ids)
-    stretches: list[Stretch] = reusable(ids, shared, [old], mode)
+    moved = reusable(ids, shared, [old], mode)
     sequence = old.copy_prefix(min(shared, len(ids) - 1))
-    done = 0
-    for stretch in stretches:
-        if stretch.start > len(sequence):
-            done += stretch.start - len(sequence)
-            model.forward(ids[len(sequence) : stretch.start], sequence)
-        sequence.attach(stretch.pages, stretch.end)
-    done += len(ids) - len(sequence)
-    return model.forward(ids[len(sequence) :], sequence).log_softmax(-1), done / len(ids)
+    new = to_compute(ids, len(sequence), len(ids), moved)
+    (logits,) = model.compute([Pass(new, sequence, 1, prefill=True, moved=moved)])
+    return logits[-1].log_softmax(-1), len(new) / len(ids)
 
 
 def with_other_pages(model: NativeModel, ids: list[int]) -> torch.Tensor:

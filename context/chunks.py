@@ -13,7 +13,6 @@ from collections import defaultdict
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from functools import lru_cache
-from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -120,9 +119,11 @@ def _alike(
     return found
 
 
-def _sums(values: NDArray[Any], ends: NDArray[np.int64]) -> NDArray[Any]:
+def _sums(
+    values: NDArray[np.float64] | NDArray[np.bool_], ends: NDArray[np.int64]
+) -> NDArray[np.float64]:
     """Sums over the names of each chunk, as differences of running sums; ends: [chunks + 1]."""
-    running = np.zeros(len(values) + 1, dtype=np.float64 if values.dtype == float else np.int64)
+    running = np.zeros(len(values) + 1)
     np.cumsum(values, out=running[1:])
     at_ends = running[ends]
     return at_ends[1:] - at_ends[:-1]

@@ -142,8 +142,7 @@ class _Scores:
         for key, signals in self.sums.items():
             record, symbol = self.symbols[key]
             score = sum(signals.values()) * fit.of(record, symbol)
-            if spoken.anything:
-                score *= 1 + _SPOKEN * spoken.share(symbol.name)
+            score *= 1 + _SPOKEN * spoken.share(symbol.name)
             length = 6 + len(symbol.signature) / _CHARS_PER_TOKEN
             order.append((-score / length**_LENGTH_POWER, key, score))
         return [

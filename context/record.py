@@ -9,9 +9,10 @@ a million lines is some tens of megabytes this way, and its saved form is read w
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
+from operator import attrgetter
 from typing import Any
 
 import msgpack  # type: ignore[import-untyped]
@@ -238,19 +239,19 @@ def _outline(packed: bytes) -> Outline:
 
 @lru_cache(maxsize=_LOOKED_UP)
 def _by_name(packed: bytes) -> Mapping[str, Sequence[Symbol]]:
-    found: dict[str, list[Symbol]] = {}
-    for symbol in _outline(packed).symbols:
-        if not symbol.nested:
-            found.setdefault(symbol.name, []).append(symbol)
-    return found
+    return _grouped(packed, attrgetter("name"))
 
 
 @lru_cache(maxsize=_LOOKED_UP)
 def _by_owner(packed: bytes) -> Mapping[str, Sequence[Symbol]]:
+    return _grouped(packed, attrgetter("owner"))
+
+
+def _grouped(packed: bytes, key: Callable[[Symbol], str]) -> Mapping[str, Sequence[Symbol]]:
     found: dict[str, list[Symbol]] = {}
     for symbol in _outline(packed).symbols:
         if not symbol.nested:
-            found.setdefault(symbol.owner, []).append(symbol)
+            found.setdefault(key(symbol), []).append(symbol)
     return found
 
 

@@ -34,7 +34,6 @@ class Spoken:
         for name in names if self._closeness else ():
             candidates += 1
             count.update(words_of(name))
-        self.anything = bool(self._closeness)
         self._rarity = {word: math.log((1 + candidates) / number) for word, number in count.items()}
 
     def share(self, name: str) -> float:

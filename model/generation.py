@@ -132,7 +132,7 @@ def _prefill(
             return ended
         if end > len(sequence):
             keep = 1 if end == len(ids) else 0
-            part = _computed(ids, len(sequence), end, between)
+            part = to_compute(ids, len(sequence), end, between)
             rows = yield Pass(part, sequence, keep, prefill=True, stop=unwanted, moved=between)
             if rows is None:
                 return interrupted(request) or FinishReason.CANCELLED
@@ -167,10 +167,10 @@ def passes(
     yield end, between
 
 
-def _computed(ids: Sequence[int], start: int, end: int, moved: Sequence[Stretch]) -> list[int]:
+def to_compute(ids: Sequence[int], start: int, end: int, moved: Sequence[Stretch]) -> list[int]:
     """The ids from `start` to `end` that do not stand in a stretch."""
     edges = [start, *(edge for part in moved for edge in (part.start, part.end)), end]
-    return [id for at in range(0, len(edges), 2) for id in ids[edges[at] : edges[at + 1]]]
+    return [token for at in range(0, len(edges), 2) for token in ids[edges[at] : edges[at + 1]]]
 
 
 def _decode(

@@ -123,13 +123,13 @@ class NativeModel:
         for one, length in zip(passes, before, strict=True):
             attached = sum(stretch.end - stretch.start for stretch in one.moved)
             one.sequence.reserve(length + len(one.ids) + attached)
-        runs = [run for one in passes for run in self._runs(one)]
         together = [token for one in passes for token in one.ids]
         x = F.embedding(torch.tensor(together), self._decoder.embedding).float()
         alone = self._small and len(together) <= ALONE_TOKENS
         stop = passes[0].stop if len(passes) == 1 else None
         logits = None
         try:
+            runs = [run for one in passes for run in self._runs(one)]
             logits = self._kernels.forward(x, runs, alone, stop)
         finally:
             if logits is None:

@@ -211,12 +211,14 @@ class PagedSequence:
         if self.exact == len(self.ids):
             self.exact += len(ids)
         self.ids.extend(ids)
-        for index in range(len(self.pages) - 1, -1, -1):
-            start, page = self.starts[index], self.pages[index]
+        end = len(self.ids)
+        for start, page in zip(reversed(self.starts), reversed(self.pages), strict=True):
             if page.ids:
                 break
-            if len(self.ids) - start >= PAGE_TOKENS:
-                page.ids = tuple(self.ids[start : start + PAGE_TOKENS])
+            # A page that another was attached behind, before it was full, never will be.
+            if end - start == PAGE_TOKENS:
+                page.ids = tuple(self.ids[start:end])
+            end = start
 
     def _pages_of(self, length: int) -> int:
         return int(np.searchsorted(self.starts, length, side="left"))

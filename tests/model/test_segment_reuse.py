@@ -13,7 +13,7 @@ from qcoder.kernels.native_decoder import PAGE_TOKENS
 from qcoder.kernels.native_library import library
 from qcoder.model.decoder import Pass
 from qcoder.model.errors import Interrupted
-from qcoder.model.generation import passes
+from qcoder.model.generation import passes, to_compute
 from qcoder.model.local import LocalEngine
 from qcoder.model.native_model import NativeModel
 from qcoder.model.paged_cache import PagedSequence
@@ -99,8 +99,7 @@ def test_a_pass_over_several_stretches_is_that_of_one_after_the_other(
     with torch.inference_mode():
         for end, between in passes(0, len(ids), stretches, chunk=chunk):
             begin = len(fast)
-            inside = {at for part in between for at in range(part.start, part.end)}
-            new = [ids[at] for at in range(begin, end) if at not in inside]
+            new = to_compute(ids, begin, end, between)
             asked.append(len(new))
             if end > begin:
                 keep = int(end == len(ids))
@@ -112,6 +111,18 @@ def test_a_pass_over_several_stretches_is_that_of_one_after_the_other(
     assert [p.age for p in fast.pages] == [p.age for p in slow.pages]
     assert max(asked) <= chunk
     assert len(asked) <= sum(asked) // chunk + 2
+
+
+def test_a_page_that_was_never_full_is_not_said_to_be(model: NativeModel) -> None:
+    source = computed(model, ids_of(96, 1))
+    sequence = computed(model, ids_of(42, 2))  # ten tokens in its second page
+    sequence.attach(source.pages)
+    sequence.truncate(47)  # within the first attached page, which is copied when it is written
+    with torch.inference_mode():
+        model.forward(ids_of(60, 3), sequence)
+    sequence.check_integrity()
+    assert sequence.starts[:4] == [0, 32, 42, 74]
+    assert [len(page.ids) for page in sequence.pages[:4]] == [32, 0, 32, 32]
 
 
 def test_a_pass_over_stretches_that_is_interrupted_leaves_nothing(model: NativeModel) -> None:

@@ -50,9 +50,9 @@ test('what the extension has installed comes last', () => {
 });
 
 test('a relative setting is meant within a trusted workspace, and nothing elsewhere', () => {
-  const files = ['.venv/bin/qcoder-lsp', '/work/.venv/bin/qcoder-lsp'];
+  const files = ['.venv/bin/qcoder-lsp', '/repo/.venv/bin/qcoder-lsp'];
   check('.venv/bin/qcoder-lsp', undefined, files, /relative to a folder/);
-  check('.venv/bin/qcoder-lsp', undefined, files, '/work/.venv/bin/qcoder-lsp', '/work');
+  check('.venv/bin/qcoder-lsp', undefined, files, '/repo/.venv/bin/qcoder-lsp', '/repo');
 });
 
 test('an interpreter without a folder says nothing of the server', () =>
