@@ -1,9 +1,9 @@
 """`qcoder bench context`: time of ranking and packing, use of the budget, stability while typing.
 
 The workspace is the tree of `qcoder bench index`: a million lines of installed packages. Positions
-are seeded line ends of its files; each is packed four times, the median of the last three counts, with
-the counts of tokens remembered. Typing appends the words of other files' lines inside a file, one edit after the
-other; what counts is the share of the stable tier's tokens before the first that differs.
+are seeded line ends of its files; each is packed four times, the median of the last three counts,
+with the counts of tokens remembered. Typing appends the words of other files' lines inside a file, one
+edit after the other; what counts is the share of the stable tier's tokens before the first that differs.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ SEED = 20
 POSITIONS = {2048: 40, 8192: 40, 32_768: 20, 1_000_000: 6}
 LARGEST = 1_000_000
 EDITS = 50
-TIMES = 3
+COUNTED = 3
 EDIT_BUDGETS = (8192, 32_768)
 MIN_LINES = 60
 MAX_LINES = 2000
@@ -92,7 +92,7 @@ def _pack_times(
         document = Document(f"file:///{path}", 1, "python", text)
         recent = [other for other, _ in rng.sample(files, 3)]
         rows = []
-        for _ in range(1 + TIMES):
+        for _ in range(1 + COUNTED):
             began, spent = time.perf_counter(), time.thread_time()
             packed = pack(index, document, path, line, 9999, budget, tokenizer.count, recent)
             rows.append((time.perf_counter() - began, time.thread_time() - spent))
