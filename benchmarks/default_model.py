@@ -11,9 +11,9 @@ files are the workspace. Two views of every language:
 - from left to right: each token predicted from its true history, by the network alone, the mixture
   that ships and the peers without network (`qcoder.training.left_to_right`, `qcoder.training.peers`);
 - holes: the rest of a line, or a whole line, missing from a file and filled by the server's own
-  completion, with its packer, prompt, mixture and filters (`qcoder.training.holes`). The workspace
-  does not contain the file. `shown_right` is the share of the suggestions shown at the default
-  threshold that are exactly what was missing.
+  completion, with its packer, prompt, mixture and filters (`filling.server`), and by the peers
+  (`filling.peers`). The workspace does not contain the file. `shown_right` is the share of the
+  suggestions shown at the default threshold that are exactly what was missing.
 
 `--dense DIR` scores another checkpoint's network alone. A language that cannot be had is a line in `notes`.
 """
@@ -26,37 +26,32 @@ import statistics
 import subprocess
 import sys
 import tempfile
-import time
-from collections.abc import Iterator
-from dataclasses import dataclass, replace
+from collections.abc import Callable
 from functools import lru_cache
 from itertools import groupby
 from pathlib import Path
 from types import SimpleNamespace
-from typing import Any, cast
+from typing import Any
 
-from qcoder.context.index import Index
-from qcoder.context.segments import Document
-from qcoder.lsp_server.completion import complete, prepare
-from qcoder.lsp_server.headless import file_table, workspace_table
-from qcoder.lsp_server.settings import DEFAULT_BUDGET, Settings
-from qcoder.lsp_server.snapshot import Snapshot
+sys.path.insert(0, str(Path(__file__).resolve().parent))
+
+from filling import peers, server
+from filling.server import SETTINGS
+
+from qcoder.lsp_server.headless import workspace_table
 from qcoder.model.bench_report import Target, report
 from qcoder.model.engine import Engine
 from qcoder.model.mixture import Mixture
-from qcoder.model.ngram import SuffixTable
 from qcoder.model.registry import find_model
-from qcoder.model.request import FinishReason, GenerationRequest, TokenOut
 from qcoder.training import holes
 from qcoder.training.heldout import (
     HeldOut,
     HeldOutError,
-    SourceFile,
     development,
     listed,
     sample,
 )
-from qcoder.training.holes import Filled, Hole, cut_holes
+from qcoder.training.holes import Filled, cut_holes
 from qcoder.training.left_to_right import (
     COPY,
     MIXTURE,
@@ -74,17 +69,10 @@ SEED = 20
 TRAINED_MEGABYTES = 8.0
 LOADS = 5
 PEERS = (COPY, NESTED, TRAINED)
-THRESHOLDS = tuple(round(0.05 * step, 2) for step in range(2, 20))
-SETTINGS = Settings()
-SERVED = replace(
-    SETTINGS,
-    completion=replace(
-        SETTINGS.completion, multiline="never", partial=False, budget_tokens=DEFAULT_BUDGET
-    ),
-)
-"""The default settings, made independent of whether `--model` is the model that ships; whole lines."""
+Trained = Callable[[str], CountTable | None]
+"""The 5-gram of a language, counted once."""
 
-UNFILTERED = replace(SERVED, completion=replace(SERVED.completion, min_confidence=0.0))
+THRESHOLDS = tuple(round(0.05 * step, 2) for step in range(2, 20))
 COLD_LOAD = """
 import sys, time
 from qcoder.model.local import LocalEngine
@@ -100,8 +88,9 @@ def measure(args: argparse.Namespace) -> dict[str, Any]:
     notes = list(held_out.notes)
     engine = Engine.load(args.model)
     results: dict[str, float] = {}
-    results |= left_to_right(engine, held_out, args, notes)
-    results |= in_the_middle(engine, held_out, args, notes)
+    trained = lru_cache(maxsize=None)(lambda name: trained_peer(engine, name, args, notes))
+    results |= left_to_right(engine, held_out, args, notes, trained)
+    results |= in_the_middle(engine, held_out, args, notes, trained)
     if args.dense:
         results |= of_another_network(args.dense, held_out, args, notes)
     results |= of_the_files(args.model, engine)
@@ -112,7 +101,11 @@ def measure(args: argparse.Namespace) -> dict[str, Any]:
 
 
 def left_to_right(
-    engine: Engine, held_out: HeldOut, args: argparse.Namespace, notes: list[str]
+    engine: Engine,
+    held_out: HeldOut,
+    args: argparse.Namespace,
+    notes: list[str],
+    trained_in: Trained,
 ) -> dict[str, float]:
     """Figures of the first view, `LANGUAGE_PREDICTOR_FIGURE`."""
     mixture = Mixture.load_for(engine.info)
@@ -121,7 +114,7 @@ def left_to_right(
     encode = lru_cache(maxsize=4096)(engine.tokenizer.encode)
     results: dict[str, float] = {}
     for language in held_out.languages:
-        trained = trained_peer(engine, language, args, notes)
+        trained = trained_in(language)
         done: list[Predicted] = []
         tokens = 0
         own = [file for file in held_out.scored if file.language == language]
@@ -184,101 +177,42 @@ def of_another_network(
     return results
 
 
-class Recorder:
-    """An engine that also keeps what it generated last, for `complete` shows cleaned text only."""
-
-    def __init__(self, engine: Engine) -> None:
-        self._engine = engine
-        self.outs: list[TokenOut] = []
-
-    def __getattr__(self, name: str) -> Any:
-        return getattr(self._engine, name)
-
-    def generate(self, request: GenerationRequest) -> Iterator[TokenOut]:
-        """See `Engine`."""
-        self.outs = []
-        for out in self._engine.generate(request):
-            self.outs.append(out)
-            yield out
-
-
-@dataclass(frozen=True, slots=True)
-class Opened:
-    """A held-out file as the server has it open: its workspace's index and copy table."""
-
-    file: SourceFile
-    index: Index
-    workspace: SuffixTable | None
-
-
 def in_the_middle(
-    engine: Engine, held_out: HeldOut, args: argparse.Namespace, notes: list[str]
+    engine: Engine,
+    held_out: HeldOut,
+    args: argparse.Namespace,
+    notes: list[str],
+    trained_in: Trained,
 ) -> dict[str, float]:
     """Figures of the second view, `LANGUAGE_holes_KIND_FIGURE`, and of all holes together."""
     memory = SimpleNamespace(encode=lru_cache(maxsize=4096)(engine.tokenizer.encode))
-    recorder = Recorder(engine)
+    recorder = server.Recorder(engine)
     results: dict[str, float] = {}
     every: list[Filled] = []
     with tempfile.TemporaryDirectory() as cache:
-        indexed = lru_cache(maxsize=None)(lambda root: index_of(root, Path(cache)))
+        indexed = lru_cache(maxsize=None)(lambda root: server.index_of(root, Path(cache)))
         for language in held_out.languages if args.holes else ():
             own = sample((f for f in held_out.scored if f.language == language), args.seed)
             cut = cut_holes(own, args.holes, args.seed)
             filled: list[Filled] = []
-            for file, of_file in groupby(cut, key=lambda hole: hole.file):
-                index = indexed(file.root)
-                table = workspace_table(index, memory, file.path)
-                opened = Opened(file, index, table)
-                filled += [fill(hole, opened, recorder) for hole in of_file]
+            peers_filled: list[dict[str, str]] = []
+            sharing = peers.Peers.of(engine.tokenizer, trained_in(language))
+            for file, group in groupby(cut, key=lambda hole: hole.file):
+                of_file, index = list(group), indexed(file.root)
+                opened = server.Opened(file, index, workspace_table(index, memory, file.path))
+                filled += [server.fill(hole, opened, recorder) for hole in of_file]
                 index.drop_overlay(file.path)
+                counted = peers.Opened.of(surroundings(held_out, file, memory.encode))
+                peers_filled += [peers.fill(hole, counted, sharing) for hole in of_file]
                 progress(f"holes: {file.repository}/{file.path}: {len(filled)}")
             if len(filled) < args.holes:
                 notes.append(f"{language}: {len(filled)} holes of {args.holes} wanted")
             results |= hole_figures(f"{language}_holes", filled)
+            results |= peer_figures(f"{language}_holes", filled, peers_filled)
             every += filled
     if args.records:
         write_records(args.records, every)
     return results | hole_figures("all_holes", every) | confidence_figures(every, notes)
-
-
-def index_of(root: Path, cache: Path) -> Index:
-    """The index of a repository, as the server builds it."""
-    index = Index.open(root, cache)
-    index.refresh()
-    return index
-
-
-def fill(hole: Hole, opened: Opened, engine: Recorder) -> Filled:
-    """Ask the server's completion for one hole: with the default settings, else unfiltered."""
-    file, as_engine = opened.file, cast(Engine, engine)
-    text = hole.prefix + hole.suffix
-    document = Document((file.root / file.path).as_uri(), 0, file.language, text)
-    opened.index.overlay(file.path, document)
-    tables = (file_table(text, engine.tokenizer), opened.workspace)
-    snapshot = Snapshot(
-        document, file.path, file.root, opened.index, SERVED,
-        tuple(table for table in tables if table is not None),
-    )  # fmt: skip
-    began = time.perf_counter()
-    ready = prepare(snapshot, hole.line, hole.column, as_engine)
-    shown = complete(snapshot, hole.line, hole.column, as_engine, prepared=ready)
-    seconds = time.perf_counter() - began
-    offered = shown
-    if offered is None:
-        everything = replace(snapshot, settings=UNFILTERED)
-        offered = complete(everything, hole.line, hole.column, as_engine, prepared=ready)
-    written = "".join(out.text for out in engine.outs)
-    return Filled(
-        hole,
-        written,
-        bool(engine.outs) and engine.outs[-1].finish == FinishReason.STOP,
-        holes.parses(hole, written),
-        offered.text if offered else "",
-        offered.confidence if offered else 0.0,
-        shown.text if shown else "",
-        seconds,
-        tuple(o.logprob for o in engine.outs if o.id >= 0 or o.finish == FinishReason.STOP),
-    )
 
 
 def write_records(path: Path, every: list[Filled]) -> None:
@@ -297,6 +231,27 @@ def hole_figures(name: str, filled: list[Filled]) -> dict[str, float]:
         for group, members in groups.items()
         for figure, value in holes.figures(members).items()
     }
+
+
+def peer_figures(
+    name: str, filled: list[Filled], peers_filled: list[dict[str, str]]
+) -> dict[str, float]:
+    """How often each peer wrote what was missing, and how far the model is before the best."""
+    results: dict[str, float] = {}
+    for kind in holes.KINDS:
+        pairs = [
+            (f, texts) for f, texts in zip(filled, peers_filled, strict=True) if f.hole.kind == kind
+        ]
+        if not pairs:
+            continue
+        exact = {
+            peer: holes.share(texts[peer].rstrip() == f.hole.truth for f, texts in pairs)
+            for peer in pairs[0][1]
+        }
+        results |= {f"{name}_{kind}_{peer}_exact": value for peer, value in exact.items()}
+        ours = holes.share(f.exact for f, _ in pairs)
+        results[f"{name}_minus_best_peer_{kind}_exact"] = ours - max(exact.values())
+    return results
 
 
 def confidence_figures(every: list[Filled], notes: list[str]) -> dict[str, float]:
@@ -346,6 +301,7 @@ def targets(results: dict[str, float]) -> list[Target]:
             for language in ("typescript", "go", "rust")
             for name in ("token_accuracy", "whole_line_exact")
         ),
+        Target("python_holes_minus_best_peer_whole_line_exact", ">=", 0.03),
         Target("python_holes_rest_of_line_exact", ">=", 0.22),
         Target("python_holes_whole_line_exact", ">=", 0.10),
         Target("all_holes_shown_right", ">=", 0.50),

@@ -12,14 +12,15 @@ the workspace is encoded as plain characters.
 from __future__ import annotations
 
 from qcoder.context.pack import render
-from qcoder.context.segments import PackedContext
+from qcoder.context.segments import CursorWindow, PackedContext
+from qcoder.lsp_server.postprocess import next_line_indent
 from qcoder.model.engine import FimOrder
 from qcoder.model.errors import CheckpointError
+from qcoder.model.healing import healable
 from qcoder.model.request import Prompt, SegmentSpan
 from qcoder.model.tokenizer import Tokenizer
 
 FIM_TOKENS = ("<|fim_prefix|>", "<|fim_suffix|>", "<|fim_middle|>", "<|repo_name|>", "<|file_sep|>")
-MAX_HEALED_TOKENS = 4
 PRESENT_TOKENS = 6
 SPECIAL_TOKENS = 16
 """Room to leave for the special tokens around the window and the repository line."""
@@ -59,27 +60,16 @@ def fim_prompt(
     else:
         ids += [special["<|fim_prefix|>"], *prefix, special["<|fim_suffix|>"], *suffix]
         ids.append(special["<|fim_middle|>"])
-    return Prompt(tuple(ids), tuple(spans), healed, present)
+    return Prompt(tuple(ids), tuple(spans), healed, present, is_indented(window))
 
 
-def healable(prefix: list[int], tokenizer: Tokenizer) -> tuple[list[int], bytes]:
-    """Split off the tokens at the end of the prefix that may belong to an unfinished one.
-
-    A word may be cut into several pieces that it has only while it is unfinished, so all of them
-    go; of anything else the last token. A line break always ends a token that counts.
-    """
-    healed = b""
-    end = len(prefix)
-    while end > 0 and len(prefix) - end < MAX_HEALED_TOKENS:
-        piece = tokenizer.token_bytes(prefix[end - 1])
-        same_word = is_word(piece[-1:]) and is_word(healed[:1])
-        if b"\n" in piece or (healed and not same_word):
-            break
-        healed = piece + healed
-        end -= 1
-        if not is_word(piece[:1]):
-            break
-    return prefix[:end], healed
+def is_indented(window: CursorWindow) -> bool:
+    """Whether the cursor's line has only blanks before it, as many as an editor puts there or more."""
+    *above, line = window.prefix.split("\n")
+    if not line or line.strip():
+        return False
+    last = next((row for row in reversed(above) if row.strip()), "")
+    return len(line) >= len(next_line_indent(last, window.prefix + "x"))
 
 
 def already_present(
@@ -96,8 +86,3 @@ def already_present(
     for size in range(1, len(word) + 1):
         ways.add(tuple(tokenizer.encode(word[:size] + behind)[:PRESENT_TOKENS]))
     return tuple(sorted(way for way in ways if way))
-
-
-def is_word(data: bytes) -> bool:
-    """Whether the bytes are all letters or digits, of any script."""
-    return all(chr(byte).isalnum() or byte >= 0x80 for byte in data)

@@ -186,7 +186,7 @@ def _decode(
     elif parts.drafts:
         copies = CopyState(prompt.ids, tables, prompt.present)
     decoder, stop = StreamDecoder(tokenizer), StopFilter(request.stop)
-    healing = Healing(parts.prefixes(), prompt.healed)
+    healing = Healing(parts.prefixes(), prompt.healed, prompt.indented)
     ends = request.stop.ids | tokenizer.eos_ids
     seen: list[int] = []
     draft = copies.draft if copies and parts.drafts else None
@@ -200,7 +200,7 @@ def _decode(
             return
         logprobs = torch.log_softmax(logits, dim=-1).numpy()
         blended = state.blend(logprobs) if state else BlendResult(logprobs, None)
-        if healing.pending:
+        if healing.active:
             blended = replace(blended, logprobs=healing.constrain(blended.logprobs))
         if guide is not None:
             blended = replace(blended, logprobs=guide.constrain(blended.logprobs))

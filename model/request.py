@@ -85,13 +85,15 @@ class Prompt:
 
     `healed` are bytes before the cursor that `ids` leave out, because they may be the beginning
     of a token: the generation begins with them but does not emit them. `present` are the ways in
-    which the document goes on here already, as tokens: copying them is no news.
+    which the document goes on here already, as tokens: copying them is no news. `indented` says that
+    the cursor stands behind all the blanks its line can want: what is emitted begins with none.
     """
 
     ids: tuple[int, ...]
     spans: tuple[SegmentSpan, ...] = ()
     healed: bytes = b""
     present: tuple[tuple[int, ...], ...] = ()
+    indented: bool = False
 
 
 @dataclass(frozen=True, slots=True)

@@ -120,7 +120,7 @@ def until(condition: Callable[[], Any]) -> None:
 
 
 def test_a_request_survives_the_way() -> None:
-    prompt = Prompt((1, 70_000), (SegmentSpan(0, 1, "key"),), b"\xffpre", ((3, 4), (5,)))
+    prompt = Prompt((1, 70_000), (SegmentSpan(0, 1, "key"),), b"\xffpre", ((3, 4), (5,)), True)
     stop = StopRules(frozenset({7, 8}), ("\n",), 2)
     table = SuffixTable.build([1, 2, 3, 1, 2])
     sent = GenerationRequest(prompt, 9, stop=stop, priority=Priority.REVIEW, copy_tables=(table,))

@@ -11,7 +11,7 @@ from qcoder.context.segments import (
     Span,
 )
 from qcoder.lsp_server.headless import file_table
-from qcoder.lsp_server.prompts import FIM_TOKENS, already_present, fim_prompt, healable
+from qcoder.lsp_server.prompts import FIM_TOKENS, already_present, fim_prompt
 from qcoder.model.engine import Engine, FimOrder
 from qcoder.model.errors import CheckpointError
 from qcoder.model.fake import ByteTokenizer
@@ -94,26 +94,6 @@ class Pieces:
         return ids
 
 
-@pytest.mark.parametrize(
-    ("pieces", "healed"),
-    [
-        (["return", " p", "at"], " pat"),
-        (["self", ".", "na"], "na"),
-        (["f", "("], "("),
-        (["x", " =", " "], " "),
-        (["pass", "\n"], ""),
-        (["pass", "\n", "   "], "   "),
-        (["a"] * 9, "aaaa"),
-        (["x", ".é", "t"], ".ét"),
-        ([], ""),
-    ],
-)
-def test_the_unfinished_word_is_left_to_the_generation(pieces: list[str], healed: str) -> None:
-    kept, left = healable(list(range(len(pieces))), Pieces(pieces))  # type: ignore[arg-type]
-    assert left.decode() == healed
-    assert "".join(pieces[i] for i in kept) + healed == "".join(pieces)
-
-
 def test_what_the_document_has_at_the_cursor_is_told_to_the_engine() -> None:
     pieces = ["\n", "x", " pat", "h"]
     tokenizer = Pieces(pieces)
@@ -146,3 +126,22 @@ def test_a_word_is_completed_at_the_end_of_a_file_that_the_copy_model_has_read()
     outs = list(engine.generate(request))
     assert "".join(out.text for out in outs).startswith("date(item)")
     assert outs[0].text  # one token, as the line above has it, and not its beginning alone
+
+
+@pytest.mark.parametrize(
+    ("before", "indented"),
+    [
+        ("def f():\n    ", True),
+        ("def f():\n", False),
+        ("class A:\n    def f():\n    ", False),
+        ("class A:\n    def f():\n        ", True),
+        ("class A:\n    x = 1\n\n    ", True),
+        ("if a:\n    b()\n    x = ", False),
+        ("function f() {\n\t", True),
+        ("    ", True),
+        ("", False),
+    ],
+)
+def test_it_is_told_where_a_line_is_indented_already(before: str, indented: bool) -> None:
+    window = CursorWindow("a.py", "python", before, "\n", 9)
+    assert prompt("spm", window).indented == indented
