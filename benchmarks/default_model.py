@@ -41,6 +41,7 @@ from filling.server import SETTINGS
 from qcoder.lsp_server.headless import workspace_table
 from qcoder.model.bench_report import Target, report
 from qcoder.model.engine import Engine
+from qcoder.model.healing import PrefixIndex
 from qcoder.model.mixture import Mixture
 from qcoder.model.registry import find_model
 from qcoder.training import holes
@@ -64,6 +65,7 @@ from qcoder.training.left_to_right import (
     surroundings,
 )
 from qcoder.training.peers import CountTable, trained_counts
+from qcoder.training.traces import HoleTraces
 
 SEED = 20
 TRAINED_MEGABYTES = 8.0
@@ -215,6 +217,24 @@ def in_the_middle(
     return results | hole_figures("all_holes", every) | confidence_figures(every, notes)
 
 
+def write_traces(args: argparse.Namespace) -> None:
+    """What `qcoder.training.gate` fits on: holes of `--root`, as the server asks for them."""
+    held_out, engine = listed(args.root, args.files), Engine.load(args.model)
+    prefixes = PrefixIndex(engine.tokenizer, engine.tokenizer.vocab_size)
+    memory = SimpleNamespace(encode=lru_cache(maxsize=4096)(engine.tokenizer.encode))
+    cut = cut_holes(sample(held_out.scored, args.seed), args.holes, args.seed)
+    steps = []
+    with tempfile.TemporaryDirectory() as cache:
+        indexed = lru_cache(maxsize=None)(lambda root: server.index_of(root, Path(cache)))
+        for file, of_file in groupby(cut, key=lambda hole: hole.file):
+            index = indexed(file.root)
+            opened = server.Opened(file, index, workspace_table(index, memory, file.path))
+            steps += [server.trace(hole, opened, engine, prefixes) for hole in of_file]
+            index.drop_overlay(file.path)
+            progress(f"traces: {file.repository}/{file.path}: {len(steps)}")
+    HoleTraces.of([step for step in steps if step is not None]).save(args.traces)
+
+
 def write_records(path: Path, every: list[Filled]) -> None:
     """What `qcoder.training.confidence` fits on: one row a hole for which there was an offer."""
     rows = [{"logprobs": f.logprobs, "right": f.offered_right} for f in every if f.offered]
@@ -329,12 +349,18 @@ def main() -> None:
     parser.add_argument("--dense", help="another checkpoint, its network alone")
     parser.add_argument("--corpus", type=Path, help="training corpus, for the trained 5-gram")
     parser.add_argument("--records", type=Path, help="write what the confidence is fitted on")
+    parser.add_argument("--traces", type=Path, help="only write what the gate is fitted on")
     parser.add_argument("--seed", type=int, default=SEED)
     parser.add_argument("--format", choices=("text", "json"), default="text")
     args = parser.parse_args()
     if (args.root is None) != (args.files is None):
         parser.error("--root and --files belong together: a folder and the paths below it to score")
+    if args.traces and args.root is None:
+        parser.error("--traces needs --root and --files: nothing is fitted on what is scored")
     try:
+        if args.traces:
+            write_traces(args)
+            return
         result = measure(args)
     except HeldOutError as error:
         raise SystemExit(str(error)) from None

@@ -1,13 +1,15 @@
 """Fits the gate of the mixture on text that neither training nor the benchmark sees.
 
-    python -m qcoder.training.gate --model model/weights/qcoder_nano --packages arrow rq ...
+    python -m qcoder.training.gate --model model/weights/qcoder_nano --packages arrow rq ... --holes FILE
 
 Traces of the development packages give, for every token, what each source said. The gate is the
 small perceptron that makes the mixture good at two things at once: the probability of every true
 token (cross entropy), and the probability that a whole line comes out right when the likeliest token
 is taken each time, which is what a user sees. Cross entropy alone gives up copied lines for single
-better tokens. Some files are traced without a workspace table, as on a user's first file. The result
-is written into the model's folder.
+better tokens. Some files are traced without a workspace table, as on a user's first file. Half of the
+lines are what is missing at cursors (`--holes`, written by `benchmarks/default_model.py --traces`):
+prompts are short there and the table has the open file, so the sources are worth something else. The
+result is written into the model's folder.
 """
 
 from __future__ import annotations
@@ -30,7 +32,7 @@ from qcoder.model.mixture import FEATURES, GATE_FILE, SOURCES
 from qcoder.model.ngram import SuffixTable
 from qcoder.training.export import refresh_manifest
 from qcoder.training.left_to_right import line_masks
-from qcoder.training.traces import Trace, package_files, trace_file
+from qcoder.training.traces import HoleTraces, Trace, package_files, trace_file
 
 HIDDEN, STEPS, LINES, LR = 24, 3000, 384, 1e-2
 LINE_SHARE = 0.5  # of the loss that whole lines have
@@ -61,11 +63,13 @@ def development_traces(engine: Engine, packages: Sequence[str], max_tokens: int)
 
 
 class Places:
-    """The traces' tokens side by side, and for every line the indices of its tokens."""
+    """The traces' tokens side by side; for every line and every hole the indices of its tokens."""
 
-    def __init__(self, traces: Sequence[Trace]) -> None:
+    def __init__(self, traces: Sequence[Trace], holes: HoleTraces | None = None) -> None:
+        parts = [*traces, *([holes.steps] if holes is not None else [])]
+
         def joined(name: str) -> Tensor:
-            return torch.from_numpy(np.concatenate([getattr(t, name) for t in traces]))
+            return torch.from_numpy(np.concatenate([getattr(part, name) for part in parts]))
 
         self.features, self.present = joined("features"), joined("present")
         self.candidates = joined("candidates")
@@ -75,10 +79,16 @@ class Places:
             masks = line_masks(trace.text, trace.starts)
             self.lines += [whole + offset for whole, _ in masks]
             offset += len(trace.starts)
+        self.holes: list[np.ndarray] = []
+        for size in holes.sizes if holes is not None else ():
+            self.holes.append(np.arange(offset, offset + size))
+            offset += size
 
     def draw(self, count: int, rng: np.random.Generator) -> tuple[Tensor, Tensor]:
-        """Tokens of `count` random lines, and for each the number of its line."""
-        chosen = [self.lines[i] for i in rng.integers(len(self.lines), size=count)]
+        """Tokens of `count` random lines, half of them holes, and for each the number of its line."""
+        of_holes = count // 2 if self.holes else 0
+        chosen = [self.holes[i] for i in rng.integers(max(len(self.holes), 1), size=of_holes)]
+        chosen += [self.lines[i] for i in rng.integers(len(self.lines), size=count - of_holes)]
         numbers = np.repeat(np.arange(count), [len(line) for line in chosen])
         return torch.from_numpy(np.concatenate(chosen)), torch.from_numpy(numbers)
 
@@ -126,21 +136,28 @@ def measure(places: Places, gate: dict[str, Tensor]) -> dict[str, float]:
     ):
         right = (probabilities.argmax(-1) == 0).numpy()
         figures[f"{name}_nats"] = round(-probabilities[:, 0].log().mean().item(), 4)
-        lines = [bool(right[line].all()) for line in places.lines]
-        figures[f"{name}_whole_line_exact"] = round(float(np.mean(lines)), 4)
+        for kind, lines in (("whole_line", places.lines), ("hole", places.holes)):
+            exact = [bool(right[line].all()) for line in lines]
+            if exact:
+                figures[f"{name}_{kind}_exact"] = round(float(np.mean(exact)), 4)
     return figures
 
 
 def fit_gate(
-    model: Path, packages: Sequence[str], max_tokens: int = 80_000, steps: int = STEPS
+    model: Path,
+    packages: Sequence[str],
+    max_tokens: int = 80_000,
+    steps: int = STEPS,
+    holes: HoleTraces | None = None,
 ) -> dict[str, Any]:
     """Fit the gate of a model folder, write it there and into the manifest; figures of the fit."""
     engine = Engine.load(str(model))
-    places = Places(development_traces(engine, packages, max_tokens))
+    places = Places(development_traces(engine, packages, max_tokens), holes)
     gate = fit(places, steps)
     save_file(gate, model / GATE_FILE)
     (model / GATE_FILE).chmod(0o644)
-    facts = {"packages": list(packages), "tokens": len(places.features)} | measure(places, gate)
+    facts = {"packages": list(packages), "tokens": len(places.features), "holes": len(places.holes)}
+    facts |= measure(places, gate)
     refresh_manifest(model, {"gate": facts})
     return facts
 
@@ -151,8 +168,10 @@ def main() -> None:
     parser.add_argument("--model", type=Path, required=True)
     parser.add_argument("--packages", nargs="+", required=True)
     parser.add_argument("--max-tokens", type=int, default=80_000)
+    parser.add_argument("--holes", type=Path, help="traces of holes")
     args = parser.parse_args()
-    print(json.dumps(fit_gate(args.model, args.packages, args.max_tokens)))
+    holes = HoleTraces.load(args.holes) if args.holes else None
+    print(json.dumps(fit_gate(args.model, args.packages, args.max_tokens, holes=holes)))
 
 
 if __name__ == "__main__":

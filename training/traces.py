@@ -1,7 +1,8 @@
 """Runs a checkpoint over files, token by token, with the true history (teacher forcing).
 
 A `Trace` holds for every token of a file what network, copy model and their gate inputs said before
-it was seen; `gate.py` fits the mixture on traces.
+it was seen; `HoleTraces` hold the same of what is missing at cursors, behind prompts of the server.
+`gate.py` fits the mixture on both.
 """
 
 from __future__ import annotations
@@ -15,14 +16,13 @@ import numpy as np
 from numpy.typing import NDArray
 
 from qcoder.model.engine import Engine
-from qcoder.model.mixture import FEATURES, SOURCES, gate_features
-from qcoder.model.ngram import (
-    MAX_LENGTH,
-    CopyDistribution,
-    LocalHistory,
-    SuffixTable,
-    distribution,
-)
+from qcoder.model.healing import IMPOSSIBLE, Healing, PrefixIndex
+from qcoder.model.mixture import FEATURES, SOURCES, CopyState, gate_features
+from qcoder.model.ngram import CopyDistribution, SuffixTable
+from qcoder.model.request import Prompt
+
+Copies = tuple[CopyDistribution | None, CopyDistribution | None]
+"""What the prompt's own history and the tables say comes next."""
 
 CANDIDATES = 32
 """Tokens whose probabilities are kept a place: the true one, then the likeliest of each source."""
@@ -42,6 +42,66 @@ class Trace:
     features: NDArray[np.float32]
     present: NDArray[np.bool_]
     candidates: NDArray[np.float32]
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Steps:
+    """The same of n tokens that belong to no file."""
+
+    features: NDArray[np.float32]
+    present: NDArray[np.bool_]
+    candidates: NDArray[np.float32]
+
+    @staticmethod
+    def empty(count: int) -> Steps:
+        """Room for `count` tokens."""
+        return Steps(
+            np.zeros((count, FEATURES), dtype=np.float32),
+            np.zeros((count, SOURCES), dtype=np.bool_),
+            np.zeros((count, CANDIDATES, SOURCES), dtype=np.float32),
+        )
+
+    def put(
+        self, at: int, network: NDArray[np.float32], copies: Copies, tokens: Sequence[int]
+    ) -> None:
+        """Fill in one token: probabilities of the network [vocab], what is copied, candidates."""
+        self.features[at] = gate_features(network, *copies)
+        self.present[at] = (True, *(copy is not None for copy in copies))
+        self.candidates[at, : len(tokens), 0] = network[list(tokens)]
+        self.candidates[at, : len(tokens), 1:] = of_copies(copies, tokens)
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class HoleTraces:
+    """Many holes one after the other; `sizes` [holes] are their tokens."""
+
+    sizes: NDArray[np.int64]
+    steps: Steps
+
+    @staticmethod
+    def of(holes: Sequence[Steps]) -> HoleTraces:
+        """Put holes together."""
+        joined = (
+            np.concatenate([getattr(hole, name) for hole in holes])
+            for name in ("features", "present", "candidates")
+        )
+        return HoleTraces(np.array([len(h.features) for h in holes]), Steps(*joined))
+
+    def save(self, path: Path) -> None:
+        """Write an npz file."""
+        steps = self.steps
+        with path.open("wb") as file:
+            np.savez(
+                file, sizes=self.sizes, features=steps.features, present=steps.present,
+                candidates=steps.candidates,
+            )  # fmt: skip
+
+    @staticmethod
+    def load(path: Path) -> HoleTraces:
+        """Read what `save` wrote."""
+        with np.load(path) as file:
+            steps = Steps(file["features"], file["present"], file["candidates"])
+            return HoleTraces(file["sizes"], steps)
 
 
 def package_files(package: str, suffixes: tuple[str, ...] = (".py",)) -> list[tuple[str, str]]:
@@ -89,35 +149,85 @@ def trace_file(engine: Engine, path: str, text: str, table: SuffixTable | None) 
     header = [tokenizer.special["<|file_sep|>"], *tokenizer.encode(path + "\n")]
     body = tokenizer.encode(text)
     logprobs = network_logprobs(engine, [*header, *body], len(header), engine.info.max_context)
-    history = LocalHistory(header)
-    features = np.zeros((len(body), FEATURES), dtype=np.float32)
-    present = np.zeros((len(body), SOURCES), dtype=np.bool_)
-    candidates = np.zeros((len(body), CANDIDATES, SOURCES), dtype=np.float32)
-    for i, token in enumerate(body):
-        network = np.exp(logprobs[i])
-        local = distribution(history.matches())
-        far = distribution(table.matches(history.ids[-MAX_LENGTH:]) if table else [])
-        features[i] = gate_features(network, local, far)
-        present[i] = (True, local is not None, far is not None)
-        rows = likeliest(network, (local, far), token)
-        candidates[i, : len(rows), 0] = network[rows]
-        for column, copy in ((1, local), (2, far)):
-            candidates[i, : len(rows), column] = of_copy(copy, rows)
-        history.push(token)
+    state = CopyState(header, (table,) if table else ())
+    steps = Steps.empty(len(body))
+    for at, token in enumerate(body):
+        network, copies = np.exp(logprobs[at]), state.copies()
+        steps.put(at, network, copies, likeliest(network, copies, token))
+        state.push(token)
     sizes = [len(tokenizer.decode([t])) for t in body]
     starts = np.concatenate([[0], np.cumsum(sizes)[:-1]]).astype(np.int64)
-    return Trace(text, starts, features, present, candidates)
+    return Trace(text, starts, steps.features, steps.present, steps.candidates)
+
+
+def trace_hole(
+    engine: Engine,
+    prefixes: PrefixIndex,
+    prompt: Prompt,
+    tables: tuple[SuffixTable, ...],
+    text: str,
+) -> Steps | None:
+    """Trace what is missing behind a prompt, to the end of its line; None where that cannot come out.
+
+    `text` is what is missing and what comes behind it. As in a generation, the first tokens are
+    chosen among those that fit (`qcoder.model.healing`). Tokens that end the line alike are one: the
+    likeliest of them stands for all.
+    """
+    tokenizer = engine.tokenizer
+    ids = tokenizer.encode(prompt.healed.decode("utf-8", "replace") + text)
+    data = [tokenizer.token_bytes(token) for token in ids]
+    last = next((at for at, piece in enumerate(data) if b"\n" in piece), None)
+    if last is None:
+        return None
+    logits = engine.logits([*prompt.ids, *ids[:last]]).numpy()[len(prompt.ids) - 1 :]
+    healing = Healing(prefixes, prompt.healed, prompt.indented)
+    state = CopyState(prompt.ids, tables, prompt.present)
+    steps = Steps.empty(last + 1)
+    for at, token in enumerate(ids[: last + 1]):
+        network = np.exp(logits[at] - logits[at].max())
+        network /= network.sum()
+        copies = state.copies()
+        fits = healing.constrain(np.zeros_like(network)) > IMPOSSIBLE
+        same = np.array([token])
+        if at == last:
+            same = prefixes.beginning(data[at].partition(b"\n")[0] + b"\n")
+            same = same[fits[same]]
+            shares = network[same] + np.array(of_copies(copies, same.tolist())).sum(-1)
+            token = int(same[shares.argmax()]) if same.size else token
+        if not fits[token]:
+            return None
+        others = fits.copy()
+        others[same] = False
+        steps.put(at, network, copies, likeliest(network, copies, token, others))
+        healing.take(data[at])
+        state.push(ids[at])
+    return steps
 
 
 def likeliest(
-    network: NDArray[np.float32], copies: Sequence[CopyDistribution | None], truth: int
+    network: NDArray[np.float32],
+    copies: Copies,
+    truth: int,
+    others: NDArray[np.bool_] | None = None,
 ) -> list[int]:
-    """`truth` and at most CANDIDATES - 1 other tokens that any source finds likely."""
-    found = [truth, *np.argpartition(network, -6)[-6:].tolist()]
+    """`truth` and at most CANDIDATES - 1 other tokens that any source finds likely.
+
+    Of `others` [vocab], where given, only those.
+    """
+    if others is None:
+        others = np.ones_like(network, dtype=np.bool_)
+    best = np.argpartition(np.where(others, network, 0), -6)[-6:]
+    found = [truth, *best[others[best]].tolist()]
     for copy in copies:
         if copy is not None:
-            found += copy.ids[np.argsort(-copy.probabilities)[:12]].tolist()
+            ids = copy.ids[np.argsort(-copy.probabilities)]
+            found += ids[others[ids]][:12].tolist()
     return list(dict.fromkeys(found))[:CANDIDATES]
+
+
+def of_copies(copies: Copies, tokens: Sequence[int]) -> list[list[float]]:
+    """Probabilities of `tokens` under the copy sources: a row a token."""
+    return [list(row) for row in zip(*(of_copy(copy, tokens) for copy in copies), strict=True)]
 
 
 def of_copy(copy: CopyDistribution | None, tokens: Sequence[int]) -> list[float]:

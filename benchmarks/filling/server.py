@@ -15,11 +15,13 @@ from qcoder.lsp_server.headless import file_table
 from qcoder.lsp_server.settings import DEFAULT_BUDGET, Settings
 from qcoder.lsp_server.snapshot import Snapshot
 from qcoder.model.engine import Engine
+from qcoder.model.healing import PrefixIndex
 from qcoder.model.ngram import SuffixTable
 from qcoder.model.request import FinishReason, GenerationRequest, TokenOut
 from qcoder.training import holes
 from qcoder.training.heldout import SourceFile
-from qcoder.training.holes import Filled, Hole
+from qcoder.training.holes import MAX_TRUTH, Filled, Hole
+from qcoder.training.traces import Steps, trace_hole
 
 SETTINGS = Settings()
 SERVED = replace(
@@ -67,17 +69,32 @@ def index_of(root: Path, cache: Path) -> Index:
     return index
 
 
-def fill(hole: Hole, opened: Opened, engine: Recorder) -> Filled:
-    """Ask the server's completion for one hole: with the default settings, else unfiltered."""
-    file, as_engine = opened.file, cast(Engine, engine)
-    text = hole.prefix + hole.suffix
+def snapshot_of(hole: Hole, opened: Opened, engine: Engine) -> Snapshot:
+    """The file with its hole, as the server sees it."""
+    file, text = opened.file, hole.prefix + hole.suffix
     document = Document((file.root / file.path).as_uri(), 0, file.language, text)
     opened.index.overlay(file.path, document)
     tables = (file_table(text, engine.tokenizer), opened.workspace)
-    snapshot = Snapshot(
+    return Snapshot(
         document, file.path, file.root, opened.index, SERVED,
         tuple(table for table in tables if table is not None),
     )  # fmt: skip
+
+
+def trace(hole: Hole, opened: Opened, engine: Engine, prefixes: PrefixIndex) -> Steps | None:
+    """What network and copies say of what is missing, behind the server's prompt."""
+    snapshot = snapshot_of(hole, opened, engine)
+    ready = prepare(snapshot, hole.line, hole.column, engine)
+    if ready is None:
+        return None
+    following = hole.truth + hole.suffix[:MAX_TRUTH]
+    return trace_hole(engine, prefixes, ready.prompt, snapshot.copy_tables, following)
+
+
+def fill(hole: Hole, opened: Opened, engine: Recorder) -> Filled:
+    """Ask the server's completion for one hole: with the default settings, else unfiltered."""
+    as_engine = cast(Engine, engine)
+    snapshot = snapshot_of(hole, opened, as_engine)
     began = time.perf_counter()
     ready = prepare(snapshot, hole.line, hole.column, as_engine)
     shown = complete(snapshot, hole.line, hole.column, as_engine, prepared=ready)

@@ -3,7 +3,7 @@ import torch
 
 from qcoder.model.mixture import FEATURES, SOURCES
 from qcoder.training.gate import Places, fit, measure
-from qcoder.training.traces import CANDIDATES, Trace, likeliest, of_copy
+from qcoder.training.traces import CANDIDATES, HoleTraces, Steps, Trace, likeliest, of_copy
 
 
 def trace_of_two_sources(tokens: int, seed: int) -> Trace:
@@ -47,3 +47,19 @@ def test_lines_are_drawn_whole() -> None:
     rows, numbers = places.draw(5, np.random.default_rng(0))
     assert len(rows) == len(numbers) == 15
     assert torch.equal(numbers.bincount(), torch.full((5,), 3))
+
+
+def test_half_of_the_lines_are_holes() -> None:
+    trace = trace_of_two_sources(40, 0)
+    steps = Steps(trace.features[:16], trace.present[:16], trace.candidates[:16])
+    holes = HoleTraces(np.array([4, 12]), steps)
+    places = Places([trace], holes)
+    assert [(int(hole[0]), len(hole)) for hole in places.holes] == [(40, 4), (44, 12)]
+    rows, numbers = places.draw(7, np.random.default_rng(0))
+    of_holes = numbers[rows >= 40].unique()
+    assert of_holes.tolist() == [0, 1, 2]
+    assert set(numbers.bincount()[:3].tolist()) <= {4, 12}
+    assert set(measure(places, fit(places, steps=2))) == {
+        *("network_nats", "network_whole_line_exact", "network_hole_exact"),
+        *("mixture_nats", "mixture_whole_line_exact", "mixture_hole_exact"),
+    }
