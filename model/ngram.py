@@ -63,14 +63,13 @@ class SuffixTable:
 
     ids: IntArray
     order: IntArray
-    weight: float = 1.0
 
     @staticmethod
-    def build(ids: Sequence[int] | IntArray, weight: float = 1.0) -> SuffixTable:
+    def build(ids: Sequence[int] | IntArray) -> SuffixTable:
         """Sort the positions of `ids` by their last `SORTED_LENGTH` tokens (prefix doubling)."""
         array = np.ascontiguousarray(ids, dtype=np.int32)
         if array.size < 2:
-            return SuffixTable(array, np.zeros(0, dtype=np.int32), weight)
+            return SuffixTable(array, np.zeros(0, dtype=np.int32))
         # rank[i] orders position i by the tokens before it; -1 stands before the start.
         rank = np.concatenate([[-1], array[:-1]]).astype(np.int64)
         width = 1
@@ -86,7 +85,7 @@ class SuffixTable:
             rank[order] = steps
             width *= 2
         order = order[order > 0]
-        return SuffixTable(array, order.astype(np.int32), weight)
+        return SuffixTable(array, order.astype(np.int32))
 
     def matches(self, history: Sequence[int], limit: int = MATCH_LIMIT) -> list[Match]:
         """Occurrences of the history's longest suffixes, longest first, at most `limit`."""

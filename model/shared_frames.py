@@ -33,7 +33,7 @@ from qcoder.model.request import (
 )
 from qcoder.model.scoring import TokenScores
 
-PROTOCOL = 2
+PROTOCOL = 3
 Frame = dict[str, Any]
 
 ERRORS: dict[str, type[Exception]] = {
@@ -144,13 +144,12 @@ def table_frame(table: SuffixTable, number: int) -> Frame:
         "number": number,
         "ids": ids_bytes(table.ids),
         "order": ids_bytes(table.order),
-        "weight": table.weight,
     }
 
 
 def table_of(frame: Frame) -> SuffixTable:
     """The copy table of a frame."""
-    return SuffixTable(ids_of(frame["ids"]), ids_of(frame["order"]), frame["weight"])
+    return SuffixTable(ids_of(frame["ids"]), ids_of(frame["order"]))
 
 
 def scores_frame(scores: TokenScores, number: int) -> Frame:
