@@ -86,7 +86,8 @@ class Prompt:
     `healed` are bytes before the cursor that `ids` leave out, because they may be the beginning
     of a token: the generation begins with them but does not emit them. `present` are the ways in
     which the document goes on here already, as tokens: copying them is no news. `indented` says that
-    the cursor stands behind all the blanks its line can want: what is emitted begins with none.
+    the cursor stands behind all the blanks its line can want: what is emitted begins with none (but
+    a server behind `remote.url` chooses its tokens itself).
     """
 
     ids: tuple[int, ...]

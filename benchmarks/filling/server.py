@@ -95,6 +95,7 @@ def fill(hole: Hole, opened: Opened, engine: Recorder) -> Filled:
     """Ask the server's completion for one hole: with the default settings, else unfiltered."""
     as_engine = cast(Engine, engine)
     snapshot = snapshot_of(hole, opened, as_engine)
+    engine.outs = []  # where nothing may be completed, nothing is generated
     began = time.perf_counter()
     ready = prepare(snapshot, hole.line, hole.column, as_engine)
     shown = complete(snapshot, hole.line, hole.column, as_engine, prepared=ready)

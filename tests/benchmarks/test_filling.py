@@ -2,10 +2,13 @@
 
 import sys
 from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
 
 import pytest
 
 from qcoder.model.registry import DEFAULT_FOLDER
+from qcoder.model.request import TokenOut
 from qcoder.model.tokenizer import Tokenizer
 from qcoder.training.heldout import HeldOut, SourceFile
 from qcoder.training.holes import Hole
@@ -13,7 +16,7 @@ from qcoder.training.left_to_right import COPY, NESTED, TRAINED, surroundings
 from qcoder.training.peers import CountTable
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[2] / "benchmarks"))
-from filling import peers
+from filling import peers, server
 
 TOKENIZER = Tokenizer.load(DEFAULT_FOLDER)
 LINE = "    return self.connection.request(method, url, headers=headers)"
@@ -57,3 +60,15 @@ def test_text_behind_the_hole_counts() -> None:
     hole = Hole(file, "rest_of_line", at, text[at : text.index("\n", at)])
     found = peers.fill(hole, peers.Opened(None, []), peers.Peers.of(TOKENIZER, None))
     assert found == dict.fromkeys((COPY, NESTED), hole.truth)
+
+
+def test_a_place_where_the_server_asks_nothing_has_no_text(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(server, "prepare", lambda *_: None)
+    monkeypatch.setattr(server, "complete", lambda *_, **__: None)
+    engine: Any = server.Recorder(SimpleNamespace(tokenizer=TOKENIZER))  # type: ignore[arg-type]
+    engine.outs = [TokenOut(1, "of the hole before", 0.0, "model")]
+    index: Any = SimpleNamespace(overlay=lambda *_: None)
+    at = TEXT.index("return self.")
+    hole = Hole(FILE, "rest_of_line", at, TEXT[at : TEXT.index("\n", at)])
+    filled = server.fill(hole, server.Opened(FILE, index, None), engine)
+    assert (filled.text, filled.ended, filled.shown) == ("", False, "")
