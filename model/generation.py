@@ -20,8 +20,9 @@ import torch
 from torch import Tensor
 
 from qcoder.model.decoder import Pass
-from qcoder.model.guidance import guide_for
+from qcoder.model.guidance import Guide, guide_for
 from qcoder.model.healing import Healing, PrefixIndex
+from qcoder.model.line_ends import LineEnds
 from qcoder.model.mixture import BlendResult, CopyState, Mixture, MixtureState
 from qcoder.model.pace import MOST_TOKENS, Pace
 from qcoder.model.request import (
@@ -190,6 +191,7 @@ def _decode(
     ends = request.stop.ids | tokenizer.eos_ids
     seen: list[int] = []
     draft = copies.draft if copies and parts.drafts else None
+    line_ends = tokenizer.line_ends if "\n" in request.stop.strings else None
     guide = guide_for(tokenizer, request.json_schema) if request.json_schema else None
     steps = Stepper(sequence, parts.experience, draft)
     while True:
@@ -200,10 +202,7 @@ def _decode(
             return
         logprobs = torch.log_softmax(logits, dim=-1).numpy()
         blended = state.blend(logprobs) if state else BlendResult(logprobs, None)
-        if healing.active:
-            blended = replace(blended, logprobs=healing.constrain(blended.logprobs))
-        if guide is not None:
-            blended = replace(blended, logprobs=guide.constrain(blended.logprobs))
+        blended = _constrained(blended, healing, guide, line_ends)
         token = sample(blended.logprobs, request.sampling, seen, rng)
         if token in ends:
             text = stop.flush()
@@ -224,6 +223,20 @@ def _decode(
         if copies:
             copies.push(token)
         logits = yield from steps.after(token, room - len(seen))
+
+
+def _constrained(
+    blended: BlendResult, healing: Healing, guide: Guide | None, line_ends: LineEnds | None
+) -> BlendResult:
+    """What may come of a distribution; with `line_ends`, tokens that end the line alike are one."""
+    logprobs = blended.logprobs
+    if healing.active:
+        logprobs = healing.constrain(logprobs)
+    if guide is not None:
+        logprobs = guide.constrain(logprobs)
+    if line_ends is not None:
+        logprobs = line_ends.merged(logprobs)
+    return BlendResult(logprobs, blended.ngram_share)
 
 
 def _token(token: int, blended: BlendResult, text: str) -> TokenOut:

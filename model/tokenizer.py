@@ -12,6 +12,7 @@ import codecs
 import hashlib
 import re
 from collections.abc import Collection, Mapping, Sequence
+from functools import cached_property
 from pathlib import Path
 from typing import Protocol
 
@@ -22,6 +23,7 @@ from tokenizers import Tokenizer as Backend
 from qcoder.model.errors import CheckpointError
 from qcoder.model.fast_tokens import fast_encode
 from qcoder.model.json_file import id_list, read_json
+from qcoder.model.line_ends import LineEnds
 
 MAX_COUNTS = 200_000
 """Texts whose number of tokens is remembered: some 25 MB."""
@@ -113,6 +115,11 @@ class Tokenizer:
     def token_bytes(self, token_id: int) -> bytes:
         """Bytes of one token; empty for special tokens and for ids that no token has."""
         return self._bytes[token_id] if 0 <= token_id < self.vocab_size else b""
+
+    @cached_property
+    def line_ends(self) -> LineEnds:
+        """The tokens after which a line is over; found on first use."""
+        return LineEnds(self._bytes, self.eos_ids)
 
 
 def configured_eos(folder: Path) -> set[int]:

@@ -2,8 +2,9 @@
 
 Owns: going through a file with several predictors at once (`predict_file`) and the figures of a set
 of files (`figures`): next-token accuracy, bits per byte, and whole lines and rests of lines of which
-every token was predicted. Exact match with true history equals exact match of greedy decoding. All
-predictors see the same history and the same workspace, the repository's other files.
+every token was predicted. Exact match with true history equals exact match of greedy decoding; which of
+the tokens that end a line alike ends it does not matter. All predictors see the same history and the same
+workspace, the repository's other files.
 """
 
 from __future__ import annotations
@@ -15,6 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from qcoder.model.engine import Engine
+from qcoder.model.line_ends import LineEnds
 from qcoder.model.mixture import Mixture, MixtureState
 from qcoder.model.ngram import SuffixTable
 from qcoder.training.heldout import HeldOut, SourceFile
@@ -25,7 +27,7 @@ from qcoder.training.peers import (
     Predictor,
     Probabilities,
 )
-from qcoder.training.traces import network_logprobs
+from qcoder.training.traces import network_logprobs, token_starts
 
 NETWORK, MIXTURE, COPY, NESTED, TRAINED = "network", "mixture", "copy", "nested", "trained"
 Indices = NDArray[np.int64]
@@ -81,14 +83,16 @@ def as_probabilities(logprobs: NDArray[np.float32]) -> Probabilities:
 class Predicted:
     """One file of n tokens that begin at `starts` [n] (characters of `text`).
 
-    By predictor: `truth` [n], the probability that it gave the true token, and `right` [n],
-    whether its first choice was the true token.
+    By predictor: `truth` [n], the probability that it gave the true token; `right` [n], whether its
+    first choice was the true token; `right_text` [n], the same where tokens that end a line alike
+    are one (`qcoder.model.line_ends`), as for the engine that is asked for one line.
     """
 
     text: str
     starts: NDArray[np.int64]
     truth: dict[str, NDArray[np.float64]]
     right: dict[str, NDArray[np.bool_]]
+    right_text: dict[str, NDArray[np.bool_]]
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -181,25 +185,31 @@ def predicted(
     engine: Engine, file: SourceFile, body: Sequence[int], predictors: dict[str, Predictor]
 ) -> Predicted:
     """Follow the tokens of a file's text with `predictors`."""
-    truth, right = follow(predictors, body)
-    sizes = [len(engine.tokenizer.decode([token])) for token in body]
-    starts = np.concatenate([[0], np.cumsum(sizes)[:-1]]).astype(np.int64)
-    return Predicted(head(file.text), starts, truth, right)
+    starts = token_starts(engine.tokenizer, body)
+    found = Predicted(head(file.text), starts, {}, {}, {})
+    for name, predictor in predictors.items():
+        steps = follow(predictor, body, engine.tokenizer.line_ends)
+        found.truth[name], found.right[name], found.right_text[name] = steps
+    return found
 
 
 def follow(
-    predictors: dict[str, Predictor], ids: Sequence[int]
-) -> tuple[dict[str, NDArray[np.float64]], dict[str, NDArray[np.bool_]]]:
-    """Probability of each of `ids` by predictor, and whether it was the first choice."""
-    truth = {name: np.zeros(len(ids)) for name in predictors}
-    right = {name: np.zeros(len(ids), dtype=np.bool_) for name in predictors}
+    predictor: Predictor, ids: Sequence[int], line_ends: LineEnds
+) -> tuple[NDArray[np.float64], NDArray[np.bool_], NDArray[np.bool_]]:
+    """`truth`, `right` and `right_text` of one predictor, as in `Predicted`."""
+    truth = np.zeros(len(ids))
+    right, right_text = np.zeros((2, len(ids)), dtype=np.bool_)
+    standing_for: Indices | None = None
     for at, token in enumerate(ids):
-        for name, predictor in predictors.items():
-            probabilities = predictor.probabilities()
-            truth[name][at] = probabilities[token]
-            right[name][at] = int(probabilities.argmax()) == token
-            predictor.push(token)
-    return truth, right
+        probabilities = predictor.probabilities()
+        if standing_for is None:
+            standing_for = line_ends.standing_for(probabilities.size)
+        truth[at] = probabilities[token]
+        right[at] = int(probabilities.argmax()) == token
+        joined = np.bincount(standing_for, probabilities, probabilities.size)
+        right_text[at] = int(joined.argmax()) == standing_for[token]
+        predictor.push(token)
+    return truth, right, right_text
 
 
 def head(text: str) -> str:
@@ -230,7 +240,7 @@ def figures(files: Iterable[Predicted]) -> dict[str, dict[str, float]]:
     result = {}
     for name in files[0].truth if files else ():
         nats = -np.log(np.maximum(np.concatenate([f.truth[name] for f in files]), 1e-12)).sum()
-        pairs = list(zip((f.right[name] for f in files), masks, strict=True))
+        pairs = list(zip((f.right_text[name] for f in files), masks, strict=True))
         whole = [bool(right[mask].all()) for right, lines in pairs for mask, _ in lines]
         rest = [bool(right[mask].all()) for right, lines in pairs for _, mask in lines]
         result[name] = {

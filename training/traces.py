@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import importlib.util
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -20,6 +20,7 @@ from qcoder.model.healing import IMPOSSIBLE, Healing, PrefixIndex
 from qcoder.model.mixture import FEATURES, SOURCES, CopyState, gate_features
 from qcoder.model.ngram import CopyDistribution, SuffixTable
 from qcoder.model.request import Prompt
+from qcoder.model.tokenizer import TokenBytes
 
 Copies = tuple[CopyDistribution | None, CopyDistribution | None]
 """What the prompt's own history and the tables say comes next."""
@@ -62,12 +63,29 @@ class Steps:
         )
 
     def put(
-        self, at: int, network: NDArray[np.float32], copies: Copies, tokens: Sequence[int]
+        self,
+        at: int,
+        network: NDArray[np.float32],
+        copies: Copies,
+        truth: int,
+        fits: NDArray[np.bool_] | None = None,
+        standing_for: NDArray[np.int64] | None = None,
     ) -> None:
-        """Fill in one token: probabilities of the network [vocab], what is copied, candidates."""
+        """Fill in one token, `truth`, that the network [vocab] and the copies predict.
+
+        `fits` [vocab]: what may come at all; `standing_for` [vocab]: the token that counts for each.
+        """
         self.features[at] = gate_features(network, *copies)
         self.present[at] = (True, *(copy is not None for copy in copies))
-        self.candidates[at, : len(tokens), 0] = network[list(tokens)]
+        if fits is not None:
+            network = np.where(fits, network, 0)
+            copies = (among(copies[0], fits), among(copies[1], fits))
+        if standing_for is not None:
+            truth = int(standing_for[truth])
+            network = np.bincount(standing_for, network, network.size).astype(np.float32)
+            copies = (joined(copies[0], standing_for), joined(copies[1], standing_for))
+        tokens = likeliest(network, copies, truth)
+        self.candidates[at, : len(tokens), 0] = network[tokens]
         self.candidates[at, : len(tokens), 1:] = of_copies(copies, tokens)
 
 
@@ -149,15 +167,27 @@ def trace_file(engine: Engine, path: str, text: str, table: SuffixTable | None) 
     header = [tokenizer.special["<|file_sep|>"], *tokenizer.encode(path + "\n")]
     body = tokenizer.encode(text)
     logprobs = network_logprobs(engine, [*header, *body], len(header), engine.info.max_context)
+    standing_for = tokenizer.line_ends.standing_for(logprobs.shape[1])
     state = CopyState(header, (table,) if table else ())
     steps = Steps.empty(len(body))
     for at, token in enumerate(body):
-        network, copies = np.exp(logprobs[at]), state.copies()
-        steps.put(at, network, copies, likeliest(network, copies, token))
+        steps.put(at, np.exp(logprobs[at]), state.copies(), token, None, standing_for)
         state.push(token)
-    sizes = [len(tokenizer.decode([t])) for t in body]
-    starts = np.concatenate([[0], np.cumsum(sizes)[:-1]]).astype(np.int64)
+    starts = token_starts(tokenizer, body)
     return Trace(text, starts, steps.features, steps.present, steps.candidates)
+
+
+def token_starts(tokenizer: TokenBytes, ids: Sequence[int]) -> NDArray[np.int64]:
+    """The character in which each token of a text begins: [len(ids)].
+
+    A character of several bytes may be cut, so that two tokens begin in it.
+    """
+    pieces = [tokenizer.token_bytes(token) for token in ids]
+    data = np.frombuffer(b"".join(pieces), dtype=np.uint8)
+    character = np.cumsum((data & 0xC0) != 0x80) - 1
+    begins = np.cumsum([0, *(len(piece) for piece in pieces[:-1])])
+    found: NDArray[np.int64] = character[begins] if data.size else np.zeros(0, np.int64)
+    return found
 
 
 def trace_hole(
@@ -170,8 +200,8 @@ def trace_hole(
     """Trace what is missing behind a prompt, to the end of its line; None where that cannot come out.
 
     `text` is what is missing and what comes behind it. As in a generation, the first tokens are
-    chosen among those that fit (`qcoder.model.healing`). Tokens that end the line alike are one: the
-    likeliest of them stands for all.
+    chosen among those that fit (`qcoder.model.healing`), and tokens that end the line alike are one
+    (`qcoder.model.line_ends`).
     """
     tokenizer = engine.tokenizer
     ids = tokenizer.encode(prompt.healed.decode("utf-8", "replace") + text)
@@ -180,49 +210,48 @@ def trace_hole(
     if last is None:
         return None
     logits = engine.logits([*prompt.ids, *ids[:last]]).numpy()[len(prompt.ids) - 1 :]
+    standing_for = tokenizer.line_ends.standing_for(logits.shape[1])
     healing = Healing(prefixes, prompt.healed, prompt.indented)
     state = CopyState(prompt.ids, tables, prompt.present)
     steps = Steps.empty(last + 1)
     for at, token in enumerate(ids[: last + 1]):
         network = np.exp(logits[at] - logits[at].max())
         network /= network.sum()
-        copies = state.copies()
         fits = healing.constrain(np.zeros_like(network)) > IMPOSSIBLE
-        same = np.array([token])
-        if at == last:
-            same = prefixes.beginning(data[at].partition(b"\n")[0] + b"\n")
-            same = same[fits[same]]
-            shares = network[same] + np.array(of_copies(copies, same.tolist())).sum(-1)
-            token = int(same[shares.argmax()]) if same.size else token
         if not fits[token]:
             return None
-        others = fits.copy()
-        others[same] = False
-        steps.put(at, network, copies, likeliest(network, copies, token, others))
+        steps.put(at, network, state.copies(), token, fits, standing_for)
         healing.take(data[at])
-        state.push(ids[at])
+        state.push(token)
     return steps
 
 
-def likeliest(
-    network: NDArray[np.float32],
-    copies: Copies,
-    truth: int,
-    others: NDArray[np.bool_] | None = None,
-) -> list[int]:
-    """`truth` and at most CANDIDATES - 1 other tokens that any source finds likely.
-
-    Of `others` [vocab], where given, only those.
-    """
-    if others is None:
-        others = np.ones_like(network, dtype=np.bool_)
-    best = np.argpartition(np.where(others, network, 0), -6)[-6:]
-    found = [truth, *best[others[best]].tolist()]
+def likeliest(network: NDArray[np.float32], copies: Copies, truth: int) -> list[int]:
+    """`truth` and at most CANDIDATES - 1 other tokens that any source finds likely."""
+    found = [truth, *np.argpartition(network, -6)[-6:].tolist()]
     for copy in copies:
         if copy is not None:
-            ids = copy.ids[np.argsort(-copy.probabilities)]
-            found += ids[others[ids]][:12].tolist()
+            found += copy.ids[np.argsort(-copy.probabilities)][:12].tolist()
     return list(dict.fromkeys(found))[:CANDIDATES]
+
+
+def among(copy: CopyDistribution | None, fits: NDArray[np.bool_]) -> CopyDistribution | None:
+    """A copy source without the tokens that cannot come."""
+    if copy is None:
+        return None
+    possible = fits[copy.ids]
+    return replace(copy, ids=copy.ids[possible], probabilities=copy.probabilities[possible])
+
+
+def joined(
+    copy: CopyDistribution | None, standing_for: NDArray[np.int64]
+) -> CopyDistribution | None:
+    """A copy source in which one token counts for all that it stands for."""
+    if copy is None:
+        return None
+    ids, rows = np.unique(standing_for[copy.ids], return_inverse=True)
+    sums = np.bincount(rows, copy.probabilities, ids.size).astype(np.float32)
+    return replace(copy, ids=ids.astype(np.int32), probabilities=sums)
 
 
 def of_copies(copies: Copies, tokens: Sequence[int]) -> list[list[float]]:

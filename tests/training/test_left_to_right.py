@@ -5,6 +5,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from qcoder.model.line_ends import LineEnds
 from qcoder.training.heldout import HeldOut, SourceFile
 from qcoder.training.left_to_right import (
     Predicted,
@@ -15,6 +16,7 @@ from qcoder.training.left_to_right import (
     surroundings,
 )
 from qcoder.training.peers import Probabilities
+from qcoder.training.traces import token_starts
 
 
 class Always:
@@ -34,11 +36,30 @@ class Always:
 
 
 def test_every_predictor_is_told_the_true_tokens() -> None:
-    one, two = Always(1), Always(2)
-    truth, right = follow({"one": one, "two": two}, [1, 2, 2])
-    assert one.pushed == two.pushed == [1, 2, 2]
-    assert truth["one"].tolist() == [0.625, 0.125, 0.125]
-    assert right["two"].tolist() == [False, True, True]
+    one = Always(1)
+    truth, right, right_text = follow(one, [1, 2, 2], LineEnds([b"a", b"b", b"c", b"d"], ()))
+    assert one.pushed == [1, 2, 2]
+    assert truth.tolist() == [0.625, 0.125, 0.125]
+    assert right.tolist() == right_text.tolist() == [True, False, False]
+
+
+def test_it_does_not_matter_which_token_ends_a_line() -> None:
+    ends = LineEnds([b"a", b")\n", b")\n\n", b"\n"], {0})
+    _, right, right_text = follow(Always(1), [1, 2, 3], ends)
+    assert right.tolist() == [True, False, False]
+    assert right_text.tolist() == [True, True, False]
+
+
+def test_tokens_begin_in_characters() -> None:
+    class Tokens:
+        def token_bytes(self, token_id: int) -> bytes:
+            return (b"a", "é".encode()[:1], "é".encode()[1:] + b"b", "語\n".encode(), b"c")[
+                token_id
+            ]
+
+    # a é b 語 \n c: the letter in the middle belongs to two tokens.
+    assert token_starts(Tokens(), [0, 1, 2, 3, 4]).tolist() == [0, 1, 1, 3, 5]
+    assert token_starts(Tokens(), []).tolist() == []
 
 
 def test_lines_are_masked_from_their_first_word_to_their_end() -> None:
@@ -56,6 +77,7 @@ def test_figures_count_tokens_bits_and_lines() -> None:
         text,
         np.array([0, 1, 3, 4, 5, 7]),
         {"p": np.full(6, 0.25)},
+        {"p": right},
         {"p": right},
     )
     values = figures([predicted])["p"]
