@@ -26,7 +26,7 @@ import statistics
 import subprocess
 import sys
 import tempfile
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from functools import lru_cache
 from itertools import groupby
 from pathlib import Path
@@ -36,7 +36,7 @@ from typing import Any
 sys.path.insert(0, str(Path(__file__).resolve().parent))
 
 from filling import peers, server
-from filling.server import SETTINGS
+from filling.server import SETTINGS, Opened
 
 from qcoder.lsp_server.headless import workspace_table
 from qcoder.model.bench_report import Target, report
@@ -52,7 +52,7 @@ from qcoder.training.heldout import (
     listed,
     sample,
 )
-from qcoder.training.holes import Filled, cut_holes
+from qcoder.training.holes import Filled, Hole, cut_holes
 from qcoder.training.left_to_right import (
     COPY,
     MIXTURE,
@@ -201,7 +201,7 @@ def in_the_middle(
             sharing = peers.Peers.of(engine.tokenizer, trained_in(language))
             for file, group in groupby(cut, key=lambda hole: hole.file):
                 of_file, index = list(group), indexed(file.root)
-                opened = server.Opened(file, index, workspace_table(index, memory, file.path))
+                opened = Opened(file, index, workspace_table(index, memory, file.path))
                 filled += [server.fill(hole, opened, recorder) for hole in of_file]
                 index.drop_overlay(file.path)
                 counted = peers.Opened.of(surroundings(held_out, file, memory.encode))
@@ -212,33 +212,39 @@ def in_the_middle(
             results |= hole_figures(f"{language}_holes", filled)
             results |= peer_figures(f"{language}_holes", filled, peers_filled)
             every += filled
-    if args.records:
-        write_records(args.records, every)
     return results | hole_figures("all_holes", every) | confidence_figures(every, notes)
 
 
-def write_traces(args: argparse.Namespace) -> None:
-    """What `qcoder.training.gate` fits on: holes of `--root`, as the server asks for them."""
-    held_out, engine = listed(args.root, args.files), Engine.load(args.model)
-    prefixes = PrefixIndex(engine.tokenizer, engine.tokenizer.vocab_size)
+def opened_holes(args: argparse.Namespace, engine: Engine) -> Iterator[tuple[Hole, Opened]]:
+    """Holes of `--root`, each with its file as the server has it open."""
+    held_out = listed(args.root, args.files)
     memory = SimpleNamespace(encode=lru_cache(maxsize=4096)(engine.tokenizer.encode))
     cut = cut_holes(sample(held_out.scored, args.seed), args.holes, args.seed)
-    steps = []
     with tempfile.TemporaryDirectory() as cache:
         indexed = lru_cache(maxsize=None)(lambda root: server.index_of(root, Path(cache)))
         for file, of_file in groupby(cut, key=lambda hole: hole.file):
+            progress(f"holes: {file.repository}/{file.path}")
             index = indexed(file.root)
-            opened = server.Opened(file, index, workspace_table(index, memory, file.path))
-            steps += [server.trace(hole, opened, engine, prefixes) for hole in of_file]
+            opened = Opened(file, index, workspace_table(index, memory, file.path))
+            yield from ((hole, opened) for hole in of_file)
             index.drop_overlay(file.path)
-            progress(f"traces: {file.repository}/{file.path}: {len(steps)}")
+
+
+def write_traces(args: argparse.Namespace) -> None:
+    """What `qcoder.training.gate` fits on: what the sources say of what is missing."""
+    engine = Engine.load(args.model)
+    prefixes = PrefixIndex(engine.tokenizer, engine.tokenizer.vocab_size)
+    steps = [server.trace(*hole, engine, prefixes) for hole in opened_holes(args, engine)]
     HoleTraces.of([step for step in steps if step is not None]).save(args.traces)
 
 
-def write_records(path: Path, every: list[Filled]) -> None:
+def write_records(args: argparse.Namespace) -> None:
     """What `qcoder.training.confidence` fits on: one row a hole for which there was an offer."""
+    engine = Engine.load(args.model)
+    recorder = server.Recorder(engine)
+    every = [server.fill(*hole, recorder) for hole in opened_holes(args, engine)]
     rows = [{"logprobs": f.logprobs, "right": f.offered_right} for f in every if f.offered]
-    path.write_text("".join(json.dumps(row) + "\n" for row in rows))
+    args.records.write_text("".join(json.dumps(row) + "\n" for row in rows))
 
 
 def hole_figures(name: str, filled: list[Filled]) -> dict[str, float]:
@@ -344,22 +350,22 @@ def main() -> None:
     parser.add_argument("--model", default="default", help="name or folder")
     parser.add_argument("--root", type=Path, help="folder of repositories to score")
     parser.add_argument("--files", type=Path, help="paths below --root, one a line")
-    parser.add_argument("--tokens", type=int, default=12_000, help="a language; 0: all files")
-    parser.add_argument("--holes", type=int, default=150, help="a language; 0: none")
+    parser.add_argument("--tokens", type=int, default=50_000, help="a language; 0: all files")
+    parser.add_argument("--holes", type=int, default=300, help="a language; 0: none")
     parser.add_argument("--dense", help="another checkpoint, its network alone")
     parser.add_argument("--corpus", type=Path, help="training corpus, for the trained 5-gram")
-    parser.add_argument("--records", type=Path, help="write what the confidence is fitted on")
+    parser.add_argument("--records", type=Path, help="only write what the confidence is fitted on")
     parser.add_argument("--traces", type=Path, help="only write what the gate is fitted on")
     parser.add_argument("--seed", type=int, default=SEED)
     parser.add_argument("--format", choices=("text", "json"), default="text")
     args = parser.parse_args()
     if (args.root is None) != (args.files is None):
         parser.error("--root and --files belong together: a folder and the paths below it to score")
-    if args.traces and args.root is None:
-        parser.error("--traces needs --root and --files: nothing is fitted on what is scored")
+    if (args.traces or args.records) and args.root is None:
+        parser.error("fitting needs --root and --files: nothing is fitted on what is scored")
     try:
-        if args.traces:
-            write_traces(args)
+        if args.traces or args.records:
+            (write_traces if args.traces else write_records)(args)
             return
         result = measure(args)
     except HeldOutError as error:

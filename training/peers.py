@@ -204,29 +204,39 @@ def level(
     counts: Counts, history: Sequence[int], vocab_size: int
 ) -> tuple[Probabilities, float] | None:
     """One level's distribution over what it has seen, and how unsure of it the level is."""
-    mixed = np.zeros(vocab_size)
-    unsure = 1.0
+    seen: list[Followers] = []
     for length in range(CACHE_CONTEXT + 1):
         found = counts.followers(history, length)
         if found is None:
             break
-        ids, times = found
-        mixed *= 1 - INTERPOLATION
-        mixed[ids] += times * (INTERPOLATION / times.sum())
-        unsure *= 1 - INTERPOLATION
-    return (mixed / (1 - unsure), unsure) if unsure < 1 else None
+        seen.append(found)
+    if not seen:
+        return None
+    unsure = float((1 - INTERPOLATION) ** len(seen))
+    mixed, share = np.zeros(vocab_size), INTERPOLATION / (1 - unsure)
+    for ids, times in reversed(seen):
+        mixed[ids] += times * (share / times.sum())
+        share *= 1 - INTERPOLATION
+    return mixed, unsure
 
 
 class NestedCache:
     """File so far within folder within workspace within (perhaps) a trained model."""
 
     def __init__(
-        self, vocab_size: int, outer: Sequence[CountTable], header: Sequence[int] = ()
+        self,
+        vocab_size: int,
+        outer: Sequence[CountTable],
+        header: Sequence[int] = (),
+        learns: bool = True,
     ) -> None:
-        """`outer` goes from the widest level to the narrowest; the file's own comes last."""
+        """`outer` goes from the widest level to the narrowest; what is pushed comes last.
+
+        With `learns` off it is not counted: the file is one of `outer` then.
+        """
         self._vocab_size = vocab_size
-        self._file = FileCounts()
-        self._levels: list[Counts] = [*outer, self._file]
+        self._file = FileCounts() if learns else None
+        self._levels: list[Counts] = [*outer, *([self._file] if self._file else [])]
         self._history = list(header)
 
     def probabilities(self) -> Probabilities:
@@ -245,7 +255,8 @@ class NestedCache:
 
     def push(self, token: int) -> None:
         """See `Predictor`."""
-        self._file.push(token)
+        if self._file is not None:
+            self._file.push(token)
         self._history.append(token)
 
 

@@ -3,8 +3,8 @@
 They have all that the model has and more of it: the whole file on both sides of the hole, and the
 whole workspace that the server's copy table remembers. The text behind the hole counts as read
 before what stands in front of it, so a peer has seen it without continuing it. An unfinished word
-in front of the hole is left out and spelled again, and a line that is indented not indented further,
-as the engine does (`qcoder.model.healing`).
+in front of the hole is left out and spelled again, a line that is indented not indented further, and
+tokens that end the line alike are one, as for the engine (`qcoder.model.healing`, `line_ends`).
 """
 
 from __future__ import annotations
@@ -57,21 +57,20 @@ def fill(hole: Hole, opened: Opened, peers: Peers) -> dict[str, str]:
     header = [separator, *tokenizer.encode(hole.file.path + "\n")]
     prefix, healed = healable(tokenizer.encode(hole.prefix), tokenizer)
     history = [*tokenizer.encode(hole.suffix), *header, *prefix]
-    vocab = tokenizer.vocab_size
+    vocab, levels = tokenizer.vocab_size, [*opened.levels, CountTable.build([history])]
     predictors: dict[str, Predictor] = {
-        COPY: CopyModel(vocab, opened.table),
-        NESTED: NestedCache(vocab, opened.levels),
+        COPY: CopyModel(vocab, opened.table, history),
+        NESTED: NestedCache(vocab, levels, history, learns=False),
     }
     if peers.trained is not None:
-        predictors[TRAINED] = NestedCache(vocab, [peers.trained, *opened.levels])
+        of_corpus = [peers.trained, *levels]
+        predictors[TRAINED] = NestedCache(vocab, of_corpus, history, learns=False)
     window = CursorWindow(hole.file.path, hole.file.language, hole.prefix, hole.suffix, 0)
     indented = is_indented(window)
-    written = {}
-    for name, predictor in predictors.items():
-        for token in history:
-            predictor.push(token)
-        written[name] = write(predictor, Healing(peers.prefixes, healed, indented), tokenizer)
-    return written
+    return {
+        name: write(predictor, Healing(peers.prefixes, healed, indented), tokenizer)
+        for name, predictor in predictors.items()
+    }
 
 
 def write(predictor: Predictor, healing: Healing, tokenizer: Tokenizer) -> str:
@@ -81,10 +80,10 @@ def write(predictor: Predictor, healing: Healing, tokenizer: Tokenizer) -> str:
         logprobs = np.log(predictor.probabilities()).astype(np.float32)
         if healing.active:
             logprobs = healing.constrain(logprobs)
-        token = int(logprobs.argmax())
+        token = int(tokenizer.line_ends.merged(logprobs).argmax())
         data = tokenizer.token_bytes(token)
         if not data:
-            break  # a special token: the file ends here
+            break  # the end token stands for all ways to end the line
         text += healing.take(data)
         predictor.push(token)
     return text.partition(b"\n")[0].decode("utf-8", "replace")
