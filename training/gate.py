@@ -66,7 +66,7 @@ class Places:
     """The traces' tokens side by side; for every line and every hole the indices of its tokens."""
 
     def __init__(self, traces: Sequence[Trace], holes: HoleTraces | None = None) -> None:
-        parts = [*traces, *([holes.steps] if holes is not None else [])]
+        parts = [*(trace.steps for trace in traces), *([holes.steps] if holes is not None else [])]
 
         def joined(name: str) -> Tensor:
             return torch.from_numpy(np.concatenate([getattr(part, name) for part in parts]))

@@ -30,24 +30,13 @@ CANDIDATES = 32
 
 
 @dataclass(frozen=True, slots=True, eq=False)
-class Trace:
-    """One file of n tokens that begin at `starts` [n] (characters of `text`).
+class Steps:
+    """What was said before each of n tokens.
 
     features [n, FEATURES]; present [n, SOURCES], whether a source says anything; candidates
     [n, CANDIDATES, SOURCES], probabilities by source, the true token's in row 0 and zeros in rows
     that are not needed.
     """
-
-    text: str
-    starts: NDArray[np.int64]
-    features: NDArray[np.float32]
-    present: NDArray[np.bool_]
-    candidates: NDArray[np.float32]
-
-
-@dataclass(frozen=True, slots=True, eq=False)
-class Steps:
-    """The same of n tokens that belong to no file."""
 
     features: NDArray[np.float32]
     present: NDArray[np.bool_]
@@ -68,25 +57,33 @@ class Steps:
         network: NDArray[np.float32],
         copies: Copies,
         truth: int,
+        standing_for: NDArray[np.int64],
         fits: NDArray[np.bool_] | None = None,
-        standing_for: NDArray[np.int64] | None = None,
     ) -> None:
         """Fill in one token, `truth`, that the network [vocab] and the copies predict.
 
-        `fits` [vocab]: what may come at all; `standing_for` [vocab]: the token that counts for each.
+        `standing_for` [vocab]: the token that counts for each; `fits` [vocab]: what may come at all.
         """
         self.features[at] = gate_features(network, *copies)
         self.present[at] = (True, *(copy is not None for copy in copies))
         if fits is not None:
             network = np.where(fits, network, 0)
             copies = (among(copies[0], fits), among(copies[1], fits))
-        if standing_for is not None:
-            truth = int(standing_for[truth])
-            network = np.bincount(standing_for, network, network.size).astype(np.float32)
-            copies = (joined(copies[0], standing_for), joined(copies[1], standing_for))
+        truth = int(standing_for[truth])
+        network = np.bincount(standing_for, network, network.size).astype(np.float32)
+        copies = (joined(copies[0], standing_for), joined(copies[1], standing_for))
         tokens = likeliest(network, copies, truth)
         self.candidates[at, : len(tokens), 0] = network[tokens]
         self.candidates[at, : len(tokens), 1:] = of_copies(copies, tokens)
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Trace:
+    """One file of n tokens that begin at `starts` [n] (characters of `text`)."""
+
+    text: str
+    starts: NDArray[np.int64]
+    steps: Steps
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -171,10 +168,9 @@ def trace_file(engine: Engine, path: str, text: str, table: SuffixTable | None) 
     state = CopyState(header, (table,) if table else ())
     steps = Steps.empty(len(body))
     for at, token in enumerate(body):
-        steps.put(at, np.exp(logprobs[at]), state.copies(), token, None, standing_for)
+        steps.put(at, np.exp(logprobs[at]), state.copies(), token, standing_for)
         state.push(token)
-    starts = token_starts(tokenizer, body)
-    return Trace(text, starts, steps.features, steps.present, steps.candidates)
+    return Trace(text, token_starts(tokenizer, body), steps)
 
 
 def token_starts(tokenizer: TokenBytes, ids: Sequence[int]) -> NDArray[np.int64]:
@@ -220,7 +216,7 @@ def trace_hole(
         fits = healing.constrain(np.zeros_like(network)) > IMPOSSIBLE
         if not fits[token]:
             return None
-        steps.put(at, network, state.copies(), token, fits, standing_for)
+        steps.put(at, network, state.copies(), token, standing_for, fits)
         healing.take(data[at])
         state.push(token)
     return steps

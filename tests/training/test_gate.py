@@ -21,7 +21,7 @@ def trace_of_two_sources(tokens: int, seed: int) -> Trace:
     candidates[:, :, 2] = 0
     text = "ab c\n" * (tokens // 4)
     starts = np.array([5 * (i // 4) + (0, 1, 3, 4)[i % 4] for i in range(tokens)])
-    return Trace(text, starts, features, present, candidates)
+    return Trace(text, starts, Steps(features, present, candidates))
 
 
 def test_the_gate_learns_which_source_to_trust() -> None:
@@ -51,7 +51,8 @@ def test_lines_are_drawn_whole() -> None:
 
 def test_half_of_the_lines_are_holes() -> None:
     trace = trace_of_two_sources(40, 0)
-    steps = Steps(trace.features[:16], trace.present[:16], trace.candidates[:16])
+    whole = trace.steps
+    steps = Steps(whole.features[:16], whole.present[:16], whole.candidates[:16])
     holes = HoleTraces(np.array([4, 12]), steps)
     places = Places([trace], holes)
     assert [(int(hole[0]), len(hole)) for hole in places.holes] == [(40, 4), (44, 12)]
