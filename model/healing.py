@@ -14,12 +14,10 @@ from bisect import bisect_left
 import numpy as np
 from numpy.typing import NDArray
 
+from qcoder.model.line_ends import IMPOSSIBLE
 from qcoder.model.tokenizer import TokenBytes
 
 FloatArray = NDArray[np.float32]
-IMPOSSIBLE = np.float32(-1e9)
-"""Log-probability of a token that does not fit; finite, so that sums over the rest stay finite."""
-
 BLANKS = (b" ", b"\t")
 MAX_HEALED_TOKENS = 4
 

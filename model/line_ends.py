@@ -14,8 +14,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 FloatArray = NDArray[np.float32]
-NEVER = np.float32(-1e9)
-"""Log-probability of a token that another stands for; finite, as in `qcoder.model.healing`."""
+IMPOSSIBLE = np.float32(-1e9)
+"""Log-probability of a token that cannot be chosen; finite, so that sums over the rest stay finite."""
 
 
 class LineEnds:
@@ -45,8 +45,8 @@ class LineEnds:
         out = logprobs.copy()
         with np.errstate(divide="ignore"):
             totals = np.log(np.bincount(self.group, np.exp(logprobs[self.members])))
-        out[self.members] = NEVER
-        out[self.chosen] = np.maximum(totals, NEVER)
+        out[self.members] = IMPOSSIBLE
+        out[self.chosen] = np.maximum(totals, IMPOSSIBLE)
         return out
 
     def standing_for(self, vocab_size: int) -> NDArray[np.int64]:

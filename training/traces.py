@@ -16,7 +16,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from qcoder.model.engine import Engine
-from qcoder.model.healing import IMPOSSIBLE, Healing, PrefixIndex
+from qcoder.model.healing import Healing, PrefixIndex
+from qcoder.model.line_ends import IMPOSSIBLE
 from qcoder.model.mixture import FEATURES, SOURCES, CopyState, gate_features
 from qcoder.model.ngram import CopyDistribution, SuffixTable
 from qcoder.model.request import Prompt

@@ -7,7 +7,8 @@ from typing import Any
 import numpy as np
 import pytest
 
-from qcoder.model.healing import IMPOSSIBLE, Healing, PrefixIndex, healable
+from qcoder.model.healing import Healing, PrefixIndex, healable
+from qcoder.model.line_ends import IMPOSSIBLE
 from qcoder.model.local import LocalEngine
 from qcoder.model.request import GenerationRequest, Prompt, SamplingParams
 

@@ -4,9 +4,16 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 
+from qcoder.model.decoder import Pass
+from qcoder.model.generation import Parts, generate
+from qcoder.model.healing import PrefixIndex
 from qcoder.model.line_ends import LineEnds
+from qcoder.model.pace import Pace
 from qcoder.model.registry import DEFAULT_FOLDER
+from qcoder.model.request import FinishReason, GenerationRequest, Prompt, StopRules, TokenOut
+from qcoder.model.speculation import Experience
 from qcoder.model.tokenizer import Tokenizer
 
 TOKENS = (b"", b"a", b"\n", b"\n    ", b")", b")\n\n", b")\n", b"\r\n", b" \n")
@@ -56,3 +63,31 @@ def test_the_default_model_has_them() -> None:
         else:
             before = data.partition(b"\n")[0].removesuffix(b"\r")
             assert tokenizer.token_bytes(chosen).partition(b"\n")[0] == before
+
+
+@pytest.mark.parametrize(("strings", "ended"), [(("\n",), True), ((), False), (("x",), False)])
+def test_a_generation_of_one_line_ends_where_all_ends_together_are_likeliest(
+    strings: tuple[str, ...], ended: bool
+) -> None:
+    tokenizer = Tokenizer.load(Path(DEFAULT_FOLDER))
+    word = tokenizer.encode("a")[0]
+    breaks = [i for i in range(tokenizer.vocab_size) if tokenizer.token_bytes(i)[:1] == b"\n"][:3]
+    logits = torch.full((1, tokenizer.vocab_size), -30.0)
+    logits[0, word] = np.log(0.25)
+    logits[0, [*breaks, min(tokenizer.eos_ids)]] = np.log(0.75 / 4)
+    parts = Parts(
+        tokenizer,
+        lambda: PrefixIndex(tokenizer, tokenizer.vocab_size),
+        None,
+        Experience(),
+        Pace.guessed(1),
+        False,
+    )
+    request = GenerationRequest(Prompt((word,)), stop=StopRules(strings=strings))
+    work = generate(parts, request, [], (), (), 8)
+    assert isinstance(next(work), Pass)
+    out = work.send(logits)
+    assert isinstance(out, TokenOut)
+    assert (out.finish == FinishReason.STOP) is ended
+    assert out.logprob == pytest.approx(np.log(0.75 if ended else 0.25), abs=1e-3)
+    assert out.text == ("" if ended else "a")
